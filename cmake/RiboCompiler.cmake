@@ -1,0 +1,34 @@
+# Flags that every target of the project shares.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+# The precompiled header of torch is valid only for exactly equal options.
+add_compile_options(-Wall -Wextra)
+if(RIBO_SANITIZE)
+  add_compile_options(-fsanitize=${RIBO_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${RIBO_SANITIZE})
+endif()
+
+# Everything runs from the build tree as it will from the installed one.
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR})
+set(RIBO_PLUGIN_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR}/ribo/plugins)
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};$ORIGIN;$ORIGIN/../..")
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)  # LibTorch stays where it was found
+
+find_program(RIBO_CCACHE ccache)
+if(RIBO_CCACHE)
+  # ccache must be told that a precompiled header is part of the input.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      ${RIBO_CCACHE})
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
+endif()
+find_program(RIBO_MOLD mold)
+if(RIBO_MOLD)
+  add_link_options(-B/usr/libexec/mold)
+endif()

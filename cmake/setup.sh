@@ -1,0 +1,80 @@
+# Sourced by ./ribo-run and ./run-tests: installs what is missing and builds. The fast path (all is
+# there) costs one `ninja` that finds nothing to do.
+#   setup_build TARGET...   builds these targets in $build
+set -euo pipefail
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=${RIBO_BUILD:-$top/build}
+torch_version=2.11.0
+torch_dir=$top/.deps/libtorch-$torch_version
+
+apt_packages="g++ cmake ninja-build ccache mold pkg-config python3-pip git \
+libboost-dev libboost-filesystem-dev libboost-program-options-dev libyaml-cpp-dev libspdlog-dev \
+nlohmann-json3-dev libssl-dev protobuf-compiler libprotobuf-dev libgtest-dev libgmock-dev"
+
+say() { printf '%s\n' "$*" >&2; }
+
+install_packages() {
+  local missing=() package
+  for package in $apt_packages; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+      missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local command="apt-get install -y --no-install-recommends ${missing[*]}"
+  if [ "$(id -u)" != 0 ]; then
+    say "Ribo needs ${#missing[@]} Debian packages that are not installed. As root, run:"
+    say "  apt-get update && $command"
+    exit 3
+  fi
+  say "Installing ${#missing[@]} Debian packages: ${missing[*]}"
+  mkdir -p "$build"
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive $command; } >"$build/apt.log" 2>&1 ||
+    { tail -n 20 "$build/apt.log" >&2; say "apt-get failed; the whole log: $build/apt.log"; exit 3; }
+}
+
+# A CUDA toolkit 13 with nvcc: then the wheel comes with all of its CUDA libraries.
+has_cuda_toolkit() {
+  local nvcc
+  nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || return 1
+  "$nvcc" --version | grep -q 'release 13'
+}
+
+install_torch() {
+  local want=cpu
+  if has_cuda_toolkit; then want=cuda; fi
+  if [ -e "$torch_dir/.complete-$want" ] || [ -e "$torch_dir/.complete-cuda" ]; then return 0; fi
+  say "Installing LibTorch $torch_version ($want) into ${torch_dir#"$top"/}"
+  mkdir -p "$build"
+  rm -rf "$torch_dir"
+  # Without a toolkit libtorch_cpu still needs CUDA's runtime and CUPTI, but nothing else of it.
+  local pip=(python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+             --root-user-action=ignore --target "$torch_dir")
+  if [ $want = cuda ]; then
+    "${pip[@]}" "torch==$torch_version"
+  else
+    "${pip[@]}" --no-deps "torch==$torch_version" &&
+      "${pip[@]}" 'cuda-toolkit[cudart,cupti]==13.0.2'
+  fi >"$build/pip.log" 2>&1 ||
+    { tail -n 20 "$build/pip.log" >&2; say "pip failed; the whole log: $build/pip.log"; exit 3; }
+  touch "$torch_dir/.complete-$want"
+}
+
+# Succeeds at once when the last build finished and nothing that it read has changed.
+is_built() {
+  [ -e "$build/build.ninja" ] && ninja -C "$build" -n "$@" 2>/dev/null | grep -q 'no work to do'
+}
+
+setup_build() {
+  if is_built "$@"; then return 0; fi
+  install_packages
+  install_torch
+  if [ ! -e "$build/build.ninja" ]; then
+    say "Configuring in ${build#"$top"/}"
+    cmake -S "$top" -B "$build" -G Ninja >"$build/configure.log" 2>&1 ||
+      { tail -n 20 "$build/configure.log" >&2; exit 3; }
+  fi
+  say "Building $* (the first time takes minutes)"
+  ninja -C "$build" "$@" >"$build/build.log" 2>&1 ||
+    { grep -E -A8 'error|FAILED' "$build/build.log" | head -n 60 >&2
+      say "The build failed; the whole log: $build/build.log"; exit 3; }
+}

@@ -1,0 +1,66 @@
+#include <cstdlib>
+#include <iostream>
+
+#include "cli/verbs.h"
+#include "plugins/host.h"
+#include "ribo/log.h"
+
+namespace ribo::cli {
+
+bool parse(const Arguments& arguments, const std::string& usage, po::options_description options,
+           const std::string& positional, po::variables_map& values) {
+  options.add(common_options());
+  options.add_options()("help,h", "this text");
+  po::positional_options_description words;
+  if (!positional.empty()) words.add(positional.c_str(), 1);
+  namespace style = po::command_line_style;
+  try {
+    // Guessing would read a mistyped option as another one.
+    po::store(po::command_line_parser(arguments)
+                  .options(options)
+                  .positional(words)
+                  .style(style::unix_style & ~style::allow_guessing)
+                  .run(),
+              values);
+    po::notify(values);
+  } catch (const po::unknown_option& e) {
+    std::vector<std::string> names;
+    for (const auto& option : options.options()) names.push_back("--" + option->long_name());
+    throw ConfigError(cat("unknown option ", e.get_option_name(),
+                          did_you_mean(e.get_option_name(), names), " (see --help)"));
+  } catch (const po::error& e) {
+    throw ConfigError(cat(e.what(), " (see --help)"));
+  }
+  if (values.count("help")) {
+    std::cout << usage << "\n" << options;
+    return false;
+  }
+  return true;
+}
+
+po::options_description common_options() {
+  po::options_description options("Common options");
+  options.add_options()("plugin-path", po::value<std::vector<std::string>>()->composing(),
+                        "plugin files or folders, colon-separated")(
+      "quiet,q", "warnings and errors only")("verbose,v", "details too");
+  return options;
+}
+
+void apply_common(const po::variables_map& values) {
+  if (values.count("quiet")) log::set_level(log::Level::quiet);
+  if (values.count("verbose")) log::set_level(log::Level::verbose);
+}
+
+std::vector<std::filesystem::path> plugin_path(const po::variables_map& values) {
+  std::vector<std::filesystem::path> out;
+  const auto add = [&out](std::string_view list) {
+    for (auto& path : plugins::split_path_list(list)) out.push_back(std::move(path));
+  };
+  if (values.count("plugin-path")) {
+    for (const auto& list : values["plugin-path"].as<std::vector<std::string>>()) add(list);
+  }
+  if (const char* list = std::getenv("RIBO_PLUGIN_PATH")) add(list);
+  return out;
+}
+
+}  // namespace ribo::cli

@@ -1,0 +1,123 @@
+#include "train/files.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+namespace ribo {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail(const char* action, const fs::path& path, int error) {
+  throw Error(cat("cannot ", action, " ", path.string(), ": ", std::strerror(error)));
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+int open_retrying(const fs::path& path, int flags) {
+  int fd;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+  } while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+// Removes the temporary file unless it has become the real one.
+struct Temporary {
+  fs::path path;
+  bool renamed = false;
+  ~Temporary() {
+    if (!renamed) ::unlink(path.c_str());
+  }
+};
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+}  // namespace
+
+void write_file_atomically(const fs::path& path, const std::function<void(const Sink&)>& writer) {
+  static std::atomic<unsigned> counter{0};
+  const std::string name =
+      cat(".", path.filename().string(), ".tmp-", ::getpid(), "-", counter.fetch_add(1));
+  Descriptor file(open_retrying(folder_of(path) / name, O_WRONLY | O_CREAT | O_EXCL));
+  if (file.get() < 0) fail("write", path, errno);
+  Temporary temporary{folder_of(path) / name};
+
+  writer([&](std::string_view piece) {
+    while (!piece.empty()) {
+      const ssize_t n = ::write(file.get(), piece.data(), piece.size());
+      if (n < 0 && errno != EINTR) fail("write", path, errno);
+      if (n > 0) piece.remove_prefix(static_cast<size_t>(n));
+    }
+  });
+
+  // After a failed fsync the kernel may have dropped the pages and report success the next time.
+  if (::fsync(file.get()) != 0) fail("write", path, errno);
+  // NFS and quotas may refuse as late as here.
+  if (::close(file.release()) != 0 && errno != EINTR) fail("write", path, errno);
+  if (::rename(temporary.path.c_str(), path.c_str()) != 0) fail("write", path, errno);
+  temporary.renamed = true;
+  sync_folder(folder_of(path));
+}
+
+void write_file_atomically(const fs::path& path, std::string_view content) {
+  write_file_atomically(path, [content](const Sink& sink) { sink(content); });
+}
+
+void sync_folder(const fs::path& folder) {
+  Descriptor directory(open_retrying(folder, O_RDONLY | O_DIRECTORY));
+  if (directory.get() < 0) fail("open", folder, errno);
+  // Some network and FUSE file systems have no fsync for folders and say so with EINVAL.
+  if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP) {
+    fail("write to", folder, errno);
+  }
+}
+
+std::string sha256_hex(const fs::path& path) {
+  Descriptor file(open_retrying(path, O_RDONLY));
+  if (file.get() < 0) fail("read", path, errno);
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
+                                                                       &EVP_MD_CTX_free);
+  bool ok = context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
+  std::string buffer(size_t{1} << 20, '\0');
+  while (ok) {
+    const ssize_t n = ::read(file.get(), buffer.data(), buffer.size());
+    if (n == 0) break;
+    if (n < 0 && errno != EINTR) fail("read", path, errno);
+    if (n > 0) ok = EVP_DigestUpdate(context.get(), buffer.data(), static_cast<size_t>(n)) == 1;
+  }
+  std::array<unsigned char, 32> digest{};
+  if (!ok || EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) != 1) {
+    throw Error(cat("cannot compute the SHA-256 of ", path.string(), ": OpenSSL failed"));
+  }
+  std::string hex;
+  for (const unsigned char byte : digest) {
+    hex += "0123456789abcdef"[byte >> 4];
+    hex += "0123456789abcdef"[byte & 15];
+  }
+  return hex;
+}
+
+}  // namespace ribo

@@ -1,0 +1,40 @@
+// Files that are either whole or not there: atomic writing, checksums, manifests.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "ribo/error.h"
+
+namespace ribo {
+
+/// Takes the next piece of a file's content; throws Error when it cannot be written.
+using Sink = std::function<void(std::string_view)>;
+
+/// Replaces `path` by the content that `writer` hands to its sink: a temporary file in the same
+/// folder is written, fsynced and renamed, then the folder is fsynced. After a crash the old file or
+/// the new one is there, never a part. A failure (or an exception of `writer`) removes the temporary
+/// file, leaves the old one alone and throws; an Error names the path and the reason. A symbolic
+/// link at `path` is replaced, not followed.
+RIBO_API void write_file_atomically(const std::filesystem::path& path,
+                                    const std::function<void(const Sink&)>& writer);
+RIBO_API void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// Makes renames and new names in `folder` survive a power cut. Throws Error.
+RIBO_API void sync_folder(const std::filesystem::path& folder);
+
+/// SHA-256 of a file's content, 64 lower-case hexadecimal digits. Throws Error.
+RIBO_API std::string sha256_hex(const std::filesystem::path& path);
+
+/// Writes `folder`/manifest.json: size and SHA-256 of every other file in the folder and below,
+///   {"files": {"model.safetensors": {"bytes": 123, "sha256": "..."}}}
+/// Throws Error.
+RIBO_API void write_manifest(const std::filesystem::path& folder);
+
+/// Throws an Error that says of each file of the manifest what is wrong with it (missing, short,
+/// long, changed), or why the manifest cannot be used. Files that it does not list don't matter.
+RIBO_API void verify_manifest(const std::filesystem::path& folder);
+
+}  // namespace ribo

@@ -1,0 +1,23 @@
+// Where a run keeps its files: root/name/YYYY-MM-DD_HH-MM-SS.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "ribo/error.h"
+
+namespace ribo {
+
+/// Makes a new folder root/name/YYYY-MM-DD_HH-MM-SS (local time; `-2`, `-3`, ... appended while the
+/// name is taken) and returns its path. Two processes never get the same one. `name` is a single
+/// path component. Throws Error.
+RIBO_API std::filesystem::path create_run_dir(const std::filesystem::path& root,
+                                              const std::string& name);
+
+/// The run folders below root/name, newest first by their names; empty if there is none. Other
+/// files and folders are passed over. Throws Error if the folder cannot be listed.
+RIBO_API std::vector<std::filesystem::path> list_run_dirs(const std::filesystem::path& root,
+                                                          const std::string& name);
+
+}  // namespace ribo

@@ -1,0 +1,79 @@
+// From a pipeline file to everything that a verb of ribo-run works with.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/pipeline.h"
+#include "model/plan.h"
+#include "train/trainer.h"
+
+namespace ribo {
+
+struct SessionRequest {
+  std::string pipeline;                               // path of the YAML file
+  std::vector<std::string> sets;                      // of --set
+  std::vector<std::filesystem::path> plugin_path;     // of --plugin-path and RIBO_PLUGIN_PATH
+};
+
+class Session {
+ public:
+  /// Reads the pipeline, loads the plugins and checks every option, without touching any data.
+  /// Throws ConfigError holding all problems, or PluginError.
+  explicit Session(const SessionRequest& request);
+
+  /// Opens the data source and walks the plan over its streams. Throws Error for bad data and
+  /// ConfigError for blocks, losses or metrics that don't fit it.
+  void open();
+
+  // After the constructor:
+  const Pipeline& pipeline() const { return pipeline_; }
+  const plugins::Host& host() const { return *host_; }
+  const TrainOptions& options() const { return options_; }
+  const std::string& name() const { return name_; }
+  uint64_t seed() const { return seed_; }
+  at::Device device() const;
+
+  // After open():
+  const Plan& plan() const { return plan_; }
+  const std::vector<StreamSpec>& specs() const { return specs_; }
+  const DataSource& data() const { return *data_; }
+  std::shared_ptr<const Split> split(std::string_view name) const;  // throws Error if absent
+  const std::shared_ptr<const Loss>& loss() const { return loss_; }
+  const std::vector<NamedMetric>& metrics() const { return metrics_; }
+
+  /// Seeds torch's generators, builds the model on `device()`, and the rest of a training but its
+  /// name, directory and observers.
+  Training prepare(const Process& process) const;
+  std::shared_ptr<Model> build_model() const;
+
+ private:
+  template <class Product, class Factory, class... Args>
+  std::shared_ptr<Product> make(const Chosen<Factory>& chosen, const Args&... args) const;
+
+  Pipeline pipeline_;
+  std::unique_ptr<plugins::Host> host_;
+  std::string name_;
+  uint64_t seed_ = 0;
+  TrainOptions options_;
+  Plan plan_;
+  Chosen<DataFactory> data_choice_;
+  Chosen<LossFactory> loss_choice_;
+  std::vector<Chosen<MetricFactory>> metric_choices_;
+  std::vector<std::string> metric_names_;
+  std::shared_ptr<void> optimizer_options_, schedule_options_;
+  const OptimizerFactory* optimizer_ = nullptr;
+  const ScheduleFactory* schedule_ = nullptr;
+
+  std::shared_ptr<DataSource> data_;
+  std::vector<StreamSpec> specs_;
+  std::shared_ptr<const Loss> loss_;
+  std::vector<NamedMetric> metrics_;
+};
+
+/// Where derived files are kept: $RIBO_CACHE, else $XDG_CACHE_HOME/ribo, else ~/.cache/ribo.
+std::filesystem::path cache_folder();
+
+}  // namespace ribo

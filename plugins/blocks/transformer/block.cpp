@@ -1,0 +1,185 @@
+// A transformer encoder layer, optionally biased by a pair representation.
+#include <torch/nn/modules/linear.h>
+
+#include <limits>
+
+#include "../layers.h"
+#include "ribo/plugin.h"
+
+namespace {
+
+// Rotary position embedding (arXiv:2104.09864) of x [B, heads, L, d], d even: channel pairs
+// (i, i + d/2) turn by an angle proportional to the position, so that products of queries and keys
+// depend on distances alone.
+at::Tensor rotate(const at::Tensor& x, double base) {
+  const int64_t half = x.size(3) / 2;
+  const auto options = x.options().dtype(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const at::Tensor frequency = at::pow(base, at::arange(half, options) / -static_cast<double>(half));
+  const at::Tensor angle = at::arange(x.size(2), options).unsqueeze(1) * frequency;
+  const at::Tensor cos = angle.cos(), sin = angle.sin();
+  const auto parts = x.chunk(2, -1);
+  return at::cat({parts[0] * cos - parts[1] * sin, parts[0] * sin + parts[1] * cos}, -1)
+      .to(x.scalar_type());
+}
+
+double lowest(at::ScalarType type) {
+  switch (type) {
+    case at::kHalf: return std::numeric_limits<at::Half>::lowest();
+    case at::kBFloat16: return std::numeric_limits<at::BFloat16>::lowest();
+    case at::kDouble: return std::numeric_limits<double>::lowest();
+    default: return std::numeric_limits<float>::lowest();
+  }
+}
+
+struct Transformer final : ribo::Block {
+  struct Options {
+    int64_t heads = 8;
+    int64_t ff_mult = 4;
+    std::string norm = "layer";
+    std::string norm_position = "pre";
+    std::string activation = "gelu";
+    std::string position = "rotary";
+    double rotary_base = 10000;
+    std::string bias_from_pair = "auto";
+    double dropout = 0.1;
+    double attention_dropout = 0;
+  };
+
+  static ribo::Schema<Options> schema() {
+    ribo::Schema<Options> s(
+        "Transformer encoder layer: self-attention over the residues, then a feed-forward network, "
+        "each residual. Reads `pair`, where there is one, as a bias of the attention.");
+    s.param("heads", &Options::heads, "attention heads; must divide the width").range(1, 256);
+    s.param("ff_mult", &Options::ff_mult, "feed-forward width, in widths").range(1, 16);
+    s.param("norm", &Options::norm, "normalisation over the channels")
+        .choices(ribo::blocks::norm_names());
+    s.param("norm_position", &Options::norm_position,
+            "pre: norm in front of each half; post: norm of each residual sum")
+        .choices({"pre", "post"});
+    s.param("activation", &Options::activation, "in the feed-forward network")
+        .choices(ribo::blocks::activation_names());
+    s.param("position", &Options::position,
+            "how attention knows distances: rotary embedding, or not at all")
+        .choices({"rotary", "none"});
+    s.param("rotary_base", &Options::rotary_base, "wavelengths reach up to 2 pi times this")
+        .range(2, 1e7);
+    s.param("bias_from_pair", &Options::bias_from_pair,
+            "add a projection of `pair` to the attention's logits; auto = if there is a `pair`")
+        .choices({"auto", "always", "never"});
+    s.param("dropout", &Options::dropout, "dropout on both residual branches and in the "
+                                          "feed-forward network")
+        .range(0, 1);
+    s.param("attention_dropout", &Options::attention_dropout, "dropout on the attention weights")
+        .range(0, 1);
+    return s;
+  }
+
+  static void shapes(const Options& o, ribo::Shapes& s) {
+    s.need("mask", 2);
+    const ribo::Shape single = s.need("single", 3);
+    const int64_t width = single.back();
+    if (width % o.heads != 0) {
+      throw ribo::ConfigError(ribo::cat("heads: ", o.heads, " does not divide the width of "
+                                        "\"single\", ", width));
+    }
+    if (o.position == "rotary" && width / o.heads % 2 != 0) {
+      throw ribo::ConfigError(ribo::cat("position: rotary needs an even width per head; ", width,
+                                        " over ", o.heads, " heads is ", width / o.heads));
+    }
+    if (uses_pair(o, s)) s.need("pair", 4);
+    s.produce("single", single);
+  }
+
+  Transformer(const Options& options, const ribo::Shapes& in)
+      : options_(options), pre_(options.norm_position == "pre"),
+        activation_(ribo::blocks::activation(options.activation)) {
+    const int64_t width = in.width("single"), hidden = options.ff_mult * width;
+    const auto norm = [&](const char* name) {
+      return register_module(name, std::make_shared<ribo::blocks::Norm>(options.norm, width));
+    };
+    norm1_ = norm("norm1");
+    // Without a bias: the keys' would cancel in the softmax and never learn.
+    qkv_ = register_module(
+        "qkv", torch::nn::Linear(torch::nn::LinearOptions(width, 3 * width).bias(false)));
+    if (uses_pair(options, in)) {
+      // No biases for the same reason: they shift all logits of a head alike.
+      const int64_t pair = in.width("pair");
+      pair_norm_ = register_module(
+          "pair_norm", std::make_shared<ribo::blocks::Norm>("layer", pair, 1e-5, false));
+      pair_bias_ = register_module(
+          "pair_bias", torch::nn::Linear(torch::nn::LinearOptions(pair, options.heads).bias(false)));
+    }
+    out_ = register_module("out", torch::nn::Linear(width, width));
+    norm2_ = norm("norm2");
+    linear1_ = register_module("linear1", torch::nn::Linear(width, hidden));
+    linear2_ = register_module("linear2", torch::nn::Linear(hidden, width));
+  }
+
+  void forward(ribo::Streams& s) override {
+    at::Tensor x = s.single();
+    if (pre_) {
+      x = x + drop(attend(norm1_->forward(x), s));
+      x = x + drop(feed_forward(norm2_->forward(x)));
+    } else {
+      x = norm1_->forward(x + drop(attend(x, s)));
+      x = norm2_->forward(x + drop(feed_forward(x)));
+    }
+    s.set("single", ribo::zero_padding(x, s.mask()));
+  }
+
+ private:
+  static bool uses_pair(const Options& o, const ribo::Shapes& s) {
+    return o.bias_from_pair == "always" || (o.bias_from_pair == "auto" && s.has("pair"));
+  }
+
+  at::Tensor drop(const at::Tensor& x) const {
+    return at::dropout(x, options_.dropout, is_training());
+  }
+
+  at::Tensor feed_forward(const at::Tensor& x) {
+    return linear2_->forward(drop(activation_(linear1_->forward(x))));
+  }
+
+  at::Tensor attend(const at::Tensor& x, const ribo::Streams& s) {
+    const at::Tensor& mask = s.mask();
+    const int64_t batch = x.size(0), length = x.size(1), width = x.size(2);
+    // Zero padding here gives zero keys and values there: a masked value must still be finite.
+    const at::Tensor qkv = qkv_->forward(ribo::zero_padding(x, mask))
+                               .view({batch, length, 3, options_.heads, width / options_.heads});
+    const auto parts = qkv.permute({2, 0, 3, 1, 4}).unbind(0);
+    at::Tensor q = parts[0], k = parts[1];
+    if (options_.position == "rotary") {
+      q = rotate(q, options_.rotary_base);
+      k = rotate(k, options_.rotary_base);
+    }
+    const at::Tensor y = at::scaled_dot_product_attention(
+        q, k, parts[2], attention_mask(s, q.scalar_type()),
+        is_training() ? options_.attention_dropout : 0);
+    return out_->forward(y.transpose(1, 2).reshape({batch, length, width}));
+  }
+
+  // Which keys count: [B, 1, 1, L] bool, or with a pair stream its bias [B, heads, L, L].
+  at::Tensor attention_mask(const ribo::Streams& s, at::ScalarType type) {
+    const at::Tensor keys = s.mask().unsqueeze(1).unsqueeze(1);
+    if (!pair_bias_) return keys;
+    // The fill is finite and comes last: minus infinity would make a row without keys NaN.
+    return pair_bias_->forward(pair_norm_->forward(s.get("pair")))
+        .permute({0, 3, 1, 2})
+        .to(type)
+        .masked_fill(keys.logical_not(), lowest(type))
+        .contiguous();
+  }
+
+  const Options options_;
+  const bool pre_;
+  const ribo::blocks::Activation activation_;
+  std::shared_ptr<ribo::blocks::Norm> norm1_, norm2_, pair_norm_;
+  torch::nn::Linear qkv_ = nullptr, pair_bias_ = nullptr, out_ = nullptr;
+  torch::nn::Linear linear1_ = nullptr, linear2_ = nullptr;
+};
+
+}  // namespace
+
+RIBO_PLUGIN(transformer, RIBO_VERSION, "Transformer encoder layer") {
+  plugin.block<Transformer>("transformer");
+}
