@@ -25,7 +25,7 @@ struct Ensemble {
 ///
 /// `sequence` holds ACGUTN in either case; T is U, and N pairs with nothing. The empty sequence has
 /// an empty ensemble. The function is pure, deterministic and thread-safe. Time is
-/// O(L^3 + L^2 max_loop^2), memory about 40 L^2 bytes.
+/// O(L^3 + L^2 max_loop^2), memory about 60 L^2 bytes.
 ///
 /// Source: McCaskill, Biopolymers 29:1105 (1990). The probabilities are the derivatives of ln Z by
 /// the weight of each pair, which the recursions yield when they are run in reverse.
