@@ -99,7 +99,7 @@ std::string sha256_hex(const fs::path& path) {
   Descriptor file(open_retrying(path, O_RDONLY));
   if (file.get() < 0) fail("read", path, errno);
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
-                                                                       &EVP_MD_CTX_free);
+                                                                        &EVP_MD_CTX_free);
   bool ok = context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
   std::string buffer(size_t{1} << 20, '\0');
   while (ok) {

@@ -14,10 +14,10 @@ namespace ribo {
 using Sink = std::function<void(std::string_view)>;
 
 /// Replaces `path` by the content that `writer` hands to its sink: a temporary file in the same
-/// folder is written, fsynced and renamed, then the folder is fsynced. After a crash the old file or
-/// the new one is there, never a part. A failure (or an exception of `writer`) removes the temporary
-/// file, leaves the old one alone and throws; an Error names the path and the reason. A symbolic
-/// link at `path` is replaced, not followed.
+/// folder is written, fsynced and renamed, then the folder is fsynced. After a crash the old file
+/// or the new one is there, never a part. A failure (or an exception of `writer`) removes the
+/// temporary file, leaves the old one alone and throws; an Error names the path and the reason. A
+/// symbolic link at `path` is replaced, not followed.
 RIBO_API void write_file_atomically(const std::filesystem::path& path,
                                     const std::function<void(const Sink&)>& writer);
 RIBO_API void write_file_atomically(const std::filesystem::path& path, std::string_view content);

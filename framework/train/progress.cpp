@@ -172,9 +172,9 @@ std::string Progress::line(int width) const {
 }
 
 std::string Progress::plain_line() const {
-  std::string text = cat("update ", update_, "/", total_, "  epoch ", print("%.2f", epoch_),
-                         "  loss ",
-                         format_number(std::isfinite(last_loss_) ? loss_.value() : last_loss_));
+  std::string text =
+      cat("update ", update_, "/", total_, "  epoch ", print("%.2f", epoch_), "  loss ",
+          format_number(std::isfinite(last_loss_) ? loss_.value() : last_loss_));
   for (const std::string& part : {speed(), remaining(), validation_}) {
     if (!part.empty()) text += "  " + part;
   }

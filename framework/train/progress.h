@@ -26,8 +26,8 @@ class RIBO_API Progress {
   void add(const UpdateDone& event);
   void add(const ValidationDone& event);
 
-  /// One line of less than `width` columns: percent, bar, update/total, loss, sequences/s, remaining
-  /// time, last validation. What doesn't fit is left out, the least important first.
+  /// One line of less than `width` columns: percent, bar, update/total, loss, sequences/s,
+  /// remaining time, last validation. What doesn't fit is left out, the least important first.
   std::string line(int width) const;
   /// One line without a bar, for a file.
   std::string plain_line() const;

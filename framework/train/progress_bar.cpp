@@ -105,9 +105,9 @@ class TerminalBar final : public Observer {
 
   const int fd_;
   Progress progress_;
-  bool closed_ = true;    // nothing to show before a run starts and after it
-  bool drawn_ = false;    // the line is on the screen now
-  bool aside_ = false;    // a log line is being written
+  bool closed_ = true;  // nothing to show before a run starts and after it
+  bool drawn_ = false;  // the line is on the screen now
+  bool aside_ = false;  // a log line is being written
   bool readable_ = true;
   Clock::time_point last_draw_{};
 };
@@ -137,9 +137,7 @@ class PlainProgress final : public Observer {
 class ValidationLog final : public Observer {
  public:
   void on(const RunStarted& event) override { updates_ = event.updates; }
-  void on(const ValidationDone& event) override {
-    log::info(format_validation(event, updates_));
-  }
+  void on(const ValidationDone& event) override { log::info(format_validation(event, updates_)); }
 
  private:
   int64_t updates_ = 0;

@@ -64,7 +64,8 @@ fs::path create_run_dir(const fs::path& root, const std::string& name) {
     const fs::path path = parent / (number == 1 ? base : cat(base, "-", number));
     // mkdir itself is the test for existence: two runs that start at once cannot both succeed.
     if (::mkdir(path.c_str(), 0777) == 0) return path;
-    if (errno != EEXIST) throw Error(cat("cannot create ", path.string(), ": ", std::strerror(errno)));
+    if (errno != EEXIST)
+      throw Error(cat("cannot create ", path.string(), ": ", std::strerror(errno)));
   }
 }
 

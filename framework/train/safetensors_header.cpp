@@ -12,8 +12,8 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* metadata_key = "__metadata__";
-constexpr int max_depth = 3;      // the file's map, a tensor's map, a list
-constexpr size_t max_rank = 64;   // of at::TensorIterator
+constexpr int max_depth = 3;     // the file's map, a tensor's map, a list
+constexpr size_t max_rank = 64;  // of at::TensorIterator
 
 // nlohmann::json keeps the last of two equal keys; here that would hide a tensor.
 json parse_strictly(std::string_view text) {
@@ -77,7 +77,8 @@ SafetensorsEntry parse_entry(const std::string& name, const json& value, uint64_
                     data_bytes, " bytes of data; the file is truncated or damaged"));
   }
   if (entry.end - entry.begin != bytes) {
-    throw Error(cat("has ", entry.end - entry.begin, " bytes, but its shape and dtype need ", bytes));
+    throw Error(
+        cat("has ", entry.end - entry.begin, " bytes, but its shape and dtype need ", bytes));
   }
   return entry;
 }

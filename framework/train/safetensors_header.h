@@ -32,8 +32,8 @@ uint64_t safetensors_element_size(std::string_view dtype);
 /// without the file's name.
 SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_bytes);
 
-/// The header's JSON, padded with spaces so that the data starts at a multiple of 8. Throws an Error
-/// without the file's name.
+/// The header's JSON, padded with spaces so that the data starts at a multiple of 8. Throws an
+/// Error without the file's name.
 std::string safetensors_header_json(const SafetensorsHeader& header);
 
 }  // namespace ribo

@@ -19,8 +19,7 @@ void on_signal(int signal) {
   int none = 0;
   first_signal.compare_exchange_strong(none, signal);
   if (signal == SIGINT) {
-    constexpr char hint[] =
-        "\nstopping after this update; press Ctrl-C again to stop at once\n";
+    constexpr char hint[] = "\nstopping after this update; press Ctrl-C again to stop at once\n";
     // Nobody to tell if this fails.
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, hint, sizeof hint - 1);
   }

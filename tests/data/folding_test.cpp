@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "partition_function.h"
-#include "turner2004.h"
+#include "folding/partition_function.h"
+#include "folding/turner2004.h"
 
 namespace ribo::fold {
 namespace {
@@ -160,7 +160,8 @@ void expect_equals_enumeration(const std::string& sequence, const FoldOptions& o
   const Ensemble ensemble = partition_function(sequence, options);
   EXPECT_NEAR(ensemble.free_energy, -kt * std::log(z), 1e-9) << sequence;
   for (std::size_t cell = 0; cell < weights.size(); ++cell) {
-    ASSERT_NEAR(ensemble.pair_probability[cell], weights[cell] / z, 1e-6) << sequence << " " << cell;
+    ASSERT_NEAR(ensemble.pair_probability[cell], weights[cell] / z, 1e-6)
+        << sequence << " " << cell;
   }
 }
 
@@ -204,7 +205,7 @@ void expect_probabilities(const std::string& sequence, const Ensemble& ensemble)
     }
     ASSERT_LE(sum, 1 + 1e-5) << i;
     ASSERT_NEAR(sum, ensemble.paired[i], 1e-5) << i;
-    if (sequence[i] == 'N') ASSERT_EQ(sum, 0) << i;
+    ASSERT_TRUE(sequence[i] != 'N' || sum == 0) << i;
   }
 }
 
@@ -226,18 +227,18 @@ TEST(Folding, LongSequencesStayInRange) {
 }
 
 TEST(Folding, UnevenSequencesStayInRange) {
-  const std::string unpaired(1500, 'A');
+  const std::string unpaired(1300, 'A');
   const Ensemble flat = partition_function(unpaired);
   expect_probabilities(unpaired, flat);
   EXPECT_NEAR(flat.free_energy, 0, 1e-9);
 
   // One arm as stable as RNA gets, and an equally long tail that cannot pair with it.
-  const std::string arm = std::string(400, 'G') + "AAAA" + std::string(400, 'C');
-  const std::string sequence = arm + std::string(800, 'A');
+  const std::string arm = std::string(250, 'G') + "AAAA" + std::string(250, 'C');
+  const std::string sequence = arm + std::string(500, 'A');
   const Ensemble ensemble = partition_function(sequence);
   expect_probabilities(sequence, ensemble);
-  EXPECT_LT(ensemble.free_energy, -1200);
-  EXPECT_GT(ensemble.pair_probability[200 * sequence.size() + 603], 0.5f);
+  EXPECT_LT(ensemble.free_energy, -750);
+  EXPECT_GT(ensemble.pair_probability[100 * sequence.size() + 403], 0.5f);
 }
 
 TEST(Folding, LettersHaveTheirSynonyms) {

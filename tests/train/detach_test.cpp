@@ -1,7 +1,7 @@
 #include "train/detach.h"
 
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,9 +35,8 @@ TEST(Detach, RunsThisProgramOnItsOwn) {
   const int open_here = ::open("/dev/null", O_RDONLY);  // not close-on-exec
   ASSERT_GE(open_here, 0);
   ::setenv("RIBO_TEST_FD", std::to_string(open_here).c_str(), 1);
-  const int child = detach({"test", "--gtest_filter=DetachedProcess.*",
-                            "--gtest_also_run_disabled_tests"},
-                           log);
+  const int child =
+      detach({"test", "--gtest_filter=DetachedProcess.*", "--gtest_also_run_disabled_tests"}, log);
   ::close(open_here);
   int status = -1;
   EXPECT_EQ(::waitpid(child, &status, 0), child);
@@ -53,7 +52,9 @@ TEST(Detach, TellsWhyItFailed) {
   EXPECT_NE(error_of([&] { detach({"test"}, folder / "none/log"); }).find("No such file"),
             std::string::npos);
   // An argument longer than the kernel takes: fork succeeds, exec fails.
-  EXPECT_EQ(error_of([&] { detach({"test", std::string(1 << 20, 'x')}, folder / "log"); }),
+  EXPECT_EQ(error_of([&] {
+              detach({"test", std::string(1 << 20, 'x')}, folder / "log");
+            }),
             "cannot start test in the background: Argument list too long");
   EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a zombie is left";
 }

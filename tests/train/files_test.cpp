@@ -20,8 +20,7 @@ using testing::TempFolder;
 using testing::write_text;
 
 int entries(const fs::path& folder) {
-  return static_cast<int>(
-      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+  return static_cast<int>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
 
 bool contains(const std::string& text, const std::string& part) {
@@ -60,8 +59,8 @@ TEST(WriteFileAtomically, NamesThePathAndTheReason) {
   EXPECT_EQ(error_of([&] { write_file_atomically(path, "x"); }),
             "cannot write " + path.string() + ": No such file or directory");
   fs::create_directory(folder / "taken");
-  EXPECT_TRUE(contains(error_of([&] { write_file_atomically(folder / "taken", "x"); }),
-                       "Is a directory"));
+  EXPECT_TRUE(
+      contains(error_of([&] { write_file_atomically(folder / "taken", "x"); }), "Is a directory"));
   EXPECT_EQ(entries(folder.path()), 1);
 }
 

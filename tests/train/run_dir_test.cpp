@@ -22,8 +22,8 @@ TEST(RunDir, IsNamedAfterTheTime) {
   const fs::path path = create_run_dir(root / "runs", "mamba");
   EXPECT_TRUE(fs::is_directory(path));
   EXPECT_EQ(path.parent_path(), root / "runs/mamba");
-  EXPECT_TRUE(std::regex_match(path.filename().string(),
-                               std::regex(R"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)")));
+  EXPECT_TRUE(
+      std::regex_match(path.filename().string(), std::regex(R"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)")));
 }
 
 TEST(RunDir, ManyInOneSecondAreListedNewestFirst) {

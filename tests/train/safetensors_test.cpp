@@ -33,7 +33,8 @@ struct SafetensorsTest : ::testing::Test {
 };
 
 TEST_F(SafetensorsTest, RoundTripOfEveryDtypeShapeAndStride) {
-  const std::vector<std::vector<int64_t>> shapes = {{}, {0}, {1}, {7}, {3, 5}, {2, 0, 4}, {2, 3, 4}};
+  const std::vector<std::vector<int64_t>> shapes = {{},     {0},       {1},      {7},
+                                                    {3, 5}, {2, 0, 4}, {2, 3, 4}};
   for (int round = 0; round < 20; ++round) {
     Tensors tensors;
     for (const at::ScalarType dtype : all_dtypes) {
@@ -78,8 +79,7 @@ TEST_F(SafetensorsTest, EveryTruncationIsAnError) {
   for (size_t size = 0; size < content.size(); ++size) {
     EXPECT_EQ(problem(content.substr(0, size)).rfind(file.string() + ": ", 0), 0u) << size;
   }
-  EXPECT_NE(problem(content + "x").find("its tensors end after 16 of 17 bytes"),
-            std::string::npos);
+  EXPECT_NE(problem(content + "x").find("its tensors end after 16 of 17 bytes"), std::string::npos);
 }
 
 TEST_F(SafetensorsTest, AnyFlippedBitIsAnErrorOrAFileThatReads) {
@@ -158,7 +158,8 @@ TEST_F(SafetensorsTest, WhatCannotBeWrittenIsAnErrorAndLeavesTheOldFile) {
       {{{"__metadata__", at::ones({1})}}, "no tensor may be called `__metadata__`"},
       {{{"\xff", at::ones({1})}}, "not UTF-8"}};
   for (const auto& [tensors, expected] : cases) {
-    const std::string said = error_of([&, &tensors = tensors] { write_safetensors(file, tensors); });
+    const std::string said =
+        error_of([&, &tensors = tensors] { write_safetensors(file, tensors); });
     EXPECT_NE(said.find(expected), std::string::npos) << said;
     EXPECT_NE(said.find("x.safetensors"), std::string::npos) << said;
   }

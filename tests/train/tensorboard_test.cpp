@@ -84,7 +84,8 @@ std::vector<std::string> events(const fs::path& path) {
     std::string text = cat(take_varint(step), ":");
     EXPECT_EQ(event.count(1), 1u) << "no wall time";
     if (event.count(3)) text += " " + event.find(3)->second;
-    if (event.count(7)) text += cat(" session ", int{fields(event.find(7)->second).find(1)->second[0]});
+    if (event.count(7))
+      text += cat(" session ", int{fields(event.find(7)->second).find(1)->second[0]});
     const auto summary =
         event.count(5) ? fields(event.find(5)->second) : std::multimap<uint64_t, std::string>();
     for (const auto& [number, value] : summary) {
@@ -124,12 +125,11 @@ TEST(TensorBoard, WritesScalarsWithTheirSteps) {
   const auto files = files_in(folder / "tb");
   ASSERT_EQ(files.size(), 1u);
   EXPECT_EQ(files[0].filename().string().rfind("events.out.tfevents.", 0), 0u);
-  EXPECT_EQ(events(files[0]),
-            (std::vector<std::string>{
-                "0: brain.Event:2", "1: session 1",
-                "300: train/loss=0.5 train/grad_norm=2 train/learning_rate=0.25",
-                "300: valid/loss=0.75 valid/mae=1.5 valid/mae floor: mean=3 "
-                "valid/mae floor: 3-mer median=2 valid/r=0.5"}));
+  EXPECT_EQ(events(files[0]), (std::vector<std::string>{
+                                  "0: brain.Event:2", "1: session 1",
+                                  "300: train/loss=0.5 train/grad_norm=2 train/learning_rate=0.25",
+                                  "300: valid/loss=0.75 valid/mae=1.5 valid/mae floor: mean=3 "
+                                  "valid/mae floor: 3-mer median=2 valid/r=0.5"}));
 }
 
 TEST(TensorBoard, AResumedSessionContinuesInALaterFile) {
@@ -148,8 +148,7 @@ TEST(TensorBoard, AResumedSessionContinuesInALaterFile) {
 TEST(TensorBoard, AFolderThatCannotBeMadeIsAnError) {
   TempFolder folder;
   write_text(folder / "file", "");
-  EXPECT_NE(error_of([&] { make_tensorboard(folder / "file"); }).find("file: "),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { make_tensorboard(folder / "file"); }).find("file: "), std::string::npos);
 }
 
 // The check value of CRC-32C, and the record of an empty string.

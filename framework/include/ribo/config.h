@@ -51,7 +51,7 @@ class RIBO_API Value {
   Value& set(std::string key, Value value, Mark key_mark = {});
   void erase(std::string_view key);
 
-  /// "a map", "a list", "`12`" ...: how an error message names this value.
+  /// `a map`, `a list`, `an empty value`, `"12"`: how an error message names this value.
   std::string describe() const;
 };
 
@@ -61,28 +61,31 @@ struct Value::Member {
   Value value;
 };
 
-/// Equal content; positions and quoting don't matter.
+/// Equal content; positions, quoting and the order of a map don't matter.
 RIBO_API bool operator==(const Value& a, const Value& b);
 
-/// Block-style YAML of a value, which parses back to an equal one.
+/// YAML of a value, in blocks but for short lists of scalars; it reads back as an equal value.
+/// A literal `${` is written `$${`, for the reader replaces environment variables.
 RIBO_API std::string to_yaml(const Value& value);
 
 /// Collects every problem of a configuration, so that the user sees all of them at once.
 class RIBO_API Diagnostics {
  public:
-  /// `what` may end in a remedy: "unknown key `kernle`; did you mean `kernel`?"
+  /// `what` may end in a remedy: `unknown key "kernle"; did you mean "kernel"?` The same line twice
+  /// is told once.
   void error(const Mark& mark, std::string_view path, std::string_view what);
   bool ok() const { return errors_.empty(); }
-  /// Each as `file:line:col: path: what`.
+  /// Each as `file:line:col: path: what`, sorted by place.
   const std::vector<std::string>& errors() const { return errors_; }
-  /// Throws one ConfigError with all lines, sorted by place; nothing if there is none.
+  /// Throws one ConfigError with all lines; nothing if there is none.
   void throw_if_any() const;
 
  private:
   std::vector<std::string> errors_;
+  std::vector<Mark> marks_;  // of each error
 };
 
-/// "; did you mean `x`?" for the closest candidate by edit distance, or "" if none is near.
+/// `; did you mean "x"?` for the closest candidate by edit distance, or "" if none is near.
 RIBO_API std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace ribo

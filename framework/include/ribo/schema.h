@@ -24,7 +24,7 @@ struct RIBO_API Interval {
   bool operator==(const Interval&) const = default;
 };
 
-/// Reads a value into `out`. Returns "" or what is wrong ("expected an integer, got `fast`").
+/// Reads a value into `out`. Returns "" or what is wrong: `expected an integer, got "fast"`.
 /// Integers are decimal (`010` is refused: YAML 1.1 reads 8, a person 10); `1e3` is an integer;
 /// booleans are true and false only. An optional reads `auto` as empty; a list member may be
 /// written as a single scalar.

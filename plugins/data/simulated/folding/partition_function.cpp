@@ -68,6 +68,7 @@ struct Landscape {
   std::vector<int> row;      ///< [L + 1] the first pair of each i
   std::vector<int> first;    ///< [L, L + 1] see first_from
   std::vector<int> partner;  ///< [pairs] j
+
   std::vector<double> hairpin, exterior, branch, closing;  ///< [pairs] weights
   /// [pairs] weights of a pair as the outer and as the inner one of a loop that decomposes.
   struct Closures {
@@ -201,15 +202,13 @@ class Recursions {
     for (int i = 0; i < length_; ++i) {
       prefix_[i + 1] += unit_ * prefix_[i];
       for (int pair = land_.row[i]; pair < land_.row[i + 1]; ++pair) {
-        prefix_[land_.partner[pair] + 1] +=
-            prefix_[i] * closed_[pair] * Real(land_.exterior[pair]);
+        prefix_[land_.partner[pair] + 1] += prefix_[i] * closed_[pair] * Real(land_.exterior[pair]);
       }
     }
     for (int i = length_ - 1; i >= 0; --i) {
       suffix_[i] = unit_ * suffix_[i + 1];
       for (int pair = land_.row[i]; pair < land_.row[i + 1]; ++pair) {
-        suffix_[i] +=
-            closed_[pair] * Real(land_.exterior[pair]) * suffix_[land_.partner[pair] + 1];
+        suffix_[i] += closed_[pair] * Real(land_.exterior[pair]) * suffix_[land_.partner[pair] + 1];
       }
     }
     const auto usable = [](Real x) { return std::isnormal(x); };
@@ -267,9 +266,10 @@ class Recursions {
       const int most = land_.max_loop - n1;
       const int end = land_.first_from(p, std::max(p, j - 2));
       const int last_but_one = land_.first_from(p, j - 1);
-      add_row(n1, {land_.first_from(p, std::max(p, j - 1 - most)), end}, {end, last_but_one},
-              {last_but_one, land_.first_from(p, j)},
-              [&](int inner) { return j - 1 - land_.partner[inner]; }, sum);
+      add_row(
+          n1, {land_.first_from(p, std::max(p, j - 1 - most)), end}, {end, last_but_one},
+          {last_but_one, land_.first_from(p, j)},
+          [&](int inner) { return j - 1 - land_.partner[inner]; }, sum);
     }
     return whole + close(sum, land_.outer, outer);
   }
@@ -289,8 +289,9 @@ class Recursions {
       const int most = land_.max_loop - n1;
       const auto from = [&](int j) { return land_.first_from(i, std::min(j, length_)); };
       const int begin = from(q + 3);
-      add_row(n1, {begin, from(q + 2 + most)}, {from(q + 2), begin}, {from(q + 1), from(q + 2)},
-              [&](int outer) { return land_.partner[outer] - q - 1; }, sum);
+      add_row(
+          n1, {begin, from(q + 2 + most)}, {from(q + 2), begin}, {from(q + 1), from(q + 2)},
+          [&](int outer) { return land_.partner[outer] - q - 1; }, sum);
     }
     return whole + close(sum, land_.inner, inner);
   }
@@ -401,12 +402,13 @@ class Recursions {
   Real initiation_[kTabulatedLoop + 1][kTabulatedLoop + 1] = {};
 
   std::vector<Real> closed_, d_closed_;  ///< [pairs]
-  /// [pairs] closed_ with the closure of an inner pair; in outside(), d_closed_ with an outer one's.
+  /// [pairs] closed_ with the closure of an inner pair; in outside(), d_closed_ with an outer
+  /// one's.
   struct {
     std::vector<Real> bulge, one_by_n, generic;
   } side_;
   std::vector<Real> branch1_, d_branch1_, any_;  ///< [L, L], i <= j
-  std::vector<Real> prefix_, suffix_;            ///< [L + 1] Z of the first i bases, of those from i
+  std::vector<Real> prefix_, suffix_;  ///< [L + 1] Z of the first i bases, of those from i
 };
 
 template <typename Real>

@@ -5,6 +5,7 @@
 
 namespace ribo::fold {
 
+/// Bounds and temperature of the ensemble.
 struct FoldOptions {
   /// Temperature of the Boltzmann ensemble in degrees Celsius. The energies stay those of 37
   /// degrees: a higher value flattens the ensemble and does not melt its enthalpies.

@@ -48,10 +48,10 @@ struct SpecialHairpin {
 };
 
 constexpr SpecialHairpin kSpecialHairpins[] = {
-    {"CAACG", 68},    {"GUUAC", 69},    {"CAACGG", 55},   {"CCAAGG", 33},   {"CCACGG", 37},
-    {"CCCAGG", 34},   {"CCGAGG", 35},   {"CCGCGG", 36},   {"CCUAGG", 37},   {"CCUCGG", 25},
-    {"CUAAGG", 36},   {"CUACGG", 28},   {"CUCAGG", 37},   {"CUCCGG", 27},   {"CUGCGG", 28},
-    {"CUUAGG", 35},   {"CUUCGG", 37},   {"CUUUGG", 37},   {"ACAGUACU", 28}, {"ACAGUGAU", 36},
+    {"CAACG", 68},    {"GUUAC", 69},    {"CAACGG", 55}, {"CCAAGG", 33},   {"CCACGG", 37},
+    {"CCCAGG", 34},   {"CCGAGG", 35},   {"CCGCGG", 36}, {"CCUAGG", 37},   {"CCUCGG", 25},
+    {"CUAAGG", 36},   {"CUACGG", 28},   {"CUCAGG", 37}, {"CUCCGG", 27},   {"CUGCGG", 28},
+    {"CUUAGG", 35},   {"CUUCGG", 37},   {"CUUUGG", 37}, {"ACAGUACU", 28}, {"ACAGUGAU", 36},
     {"ACAGUGCU", 29}, {"ACAGUGUU", 18},
 };
 
@@ -69,19 +69,16 @@ int branch_energy(PairType type, std::uint8_t five, std::uint8_t three) {
 }  // namespace
 
 std::vector<std::uint8_t> encode_bases(std::string_view sequence) {
+  constexpr std::string_view kKnown = "NACGUTnacgut";  // twice the order of Base, then T
   std::vector<std::uint8_t> bases(sequence.size());
   for (std::size_t k = 0; k < sequence.size(); ++k) {
-    switch (sequence[k]) {
-      case 'A': case 'a': bases[k] = kBaseA; break;
-      case 'C': case 'c': bases[k] = kBaseC; break;
-      case 'G': case 'g': bases[k] = kBaseG; break;
-      case 'U': case 'u': case 'T': case 't': bases[k] = kBaseU; break;
-      case 'N': case 'n': bases[k] = kBaseN; break;
-      default:
-        throw std::invalid_argument("sequence: position " + std::to_string(k + 1) + " is '" +
-                                    std::string(1, sequence[k]) +
-                                    "'; write A, C, G, U (or T), or N for an unknown base");
+    const std::size_t found = kKnown.find(sequence[k]);
+    if (found == std::string_view::npos) {
+      throw std::invalid_argument("sequence: position " + std::to_string(k + 1) + " is '" +
+                                  sequence[k] +
+                                  "'; write A, C, G, U (or T), or N for an unknown base");
     }
+    bases[k] = static_cast<std::uint8_t>(std::min<std::size_t>(found % 6, kBaseU));
   }
   return bases;
 }
@@ -132,9 +129,12 @@ int loop_initiation(int n1, int n2) {
 
 int loop_closure(LoopShape shape, PairType type, std::uint8_t next, std::uint8_t previous) {
   switch (shape) {
-    case LoopShape::kBulge: return terminal_au(type);
-    case LoopShape::kOneByN: return type > kGC ? kOneByNAU : 0;
-    default: return lookup<2>(kMismatchInterior, type, {next, previous});
+    case LoopShape::kBulge:
+      return terminal_au(type);
+    case LoopShape::kOneByN:
+      return type > kGC ? kOneByNAU : 0;
+    default:
+      return lookup<2>(kMismatchInterior, type, {next, previous});
   }
 }
 
@@ -153,14 +153,18 @@ int interior_energy(std::span<const std::uint8_t> bases, int i, int j, int p, in
   }
   const int pairs = outer * kPairs + inner;
   switch (n1 + n2) {
-    case 0: return kStack[pairs];
-    case 1: return kBulgeInitiation[1] + kStack[pairs];  // a single bulged base does not unstack
-    case 2: return lookup<2>(kInterior11, pairs, {after_i, before_j});
+    case 0:
+      return kStack[pairs];
+    case 1:
+      return kBulgeInitiation[1] + kStack[pairs];  // a single bulged base does not unstack
+    case 2:
+      return lookup<2>(kInterior11, pairs, {after_i, before_j});
     case 3:
       if (n1 == 1) return lookup<3>(kInterior21, pairs, {after_i, after_q, before_j});
       // The table has the single base on the first strand: turn the loop around.
       return lookup<3>(kInterior21, inner * kPairs + outer, {after_q, after_i, before_p});
-    case 4: return lookup<4>(kInterior22, pairs, {after_i, before_p, after_q, before_j});
+    case 4:
+      return lookup<4>(kInterior22, pairs, {after_i, before_p, after_q, before_j});
     default:  // 2x3
       return loop_initiation(n1, n2) + lookup<2>(kMismatchInterior23, outer, {after_i, before_j}) +
              lookup<2>(kMismatchInterior23, inner, {after_q, before_p});

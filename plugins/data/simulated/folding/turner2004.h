@@ -9,8 +9,8 @@
 ///
 /// Source of the values: Mathews et al., PNAS 101:7287 (2004), published by the Nearest Neighbor
 /// Database (Turner & Mathews, Nucleic Acids Res. 38:D280, 2010). Conventions are those of
-/// ViennaRNA with `dangles=2`: every branch of an exterior or multibranch loop takes the mismatch of
-/// both its neighbours, paired or not; no coaxial stacking; bulges carry no degeneracy bonus.
+/// ViennaRNA with `dangles=2`: every branch of an exterior or multibranch loop takes the mismatch
+/// of both its neighbours, paired or not; no coaxial stacking; bulges carry no degeneracy bonus.
 ///
 /// Energies here are free energies at 37 degrees Celsius in tenths of kcal/mol, the precision in
 /// which they are published. All functions are pure and thread-safe.
