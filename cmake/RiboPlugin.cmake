@@ -6,7 +6,7 @@ function(ribo_add_plugin name)
   set_target_properties(${name} PROPERTIES PREFIX "")
   target_link_libraries(${name} PRIVATE Ribo::ribo ${arg_LIBRARIES})
   if(TARGET ribo_pch)
-    target_precompile_headers(${name} REUSE_FROM ribo_pch)
+    ribo_share_pch(${name})
     set_target_properties(${name} PROPERTIES
       LIBRARY_OUTPUT_DIRECTORY ${RIBO_PLUGIN_OUTPUT_DIRECTORY}
       INSTALL_RPATH "$ORIGIN/../..")

@@ -194,7 +194,8 @@ std::string format_table(const Plan& plan, const ModelCost& cost) {
     for (size_t c = 0; c < widths.size(); ++c) {
       const std::string& cell = rows[r].cells[c];
       const std::string pad(widths[c] - width_of(cell), ' ');
-      line += (c ? "  " : "") + (c >= 4 ? pad + cell : cell + pad);
+      if (c > 0) line += "  ";
+      line += c >= 4 ? pad + cell : cell + pad;
     }
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";

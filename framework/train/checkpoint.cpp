@@ -9,10 +9,11 @@
 
 namespace ribo {
 namespace fs = std::filesystem;
-namespace {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TrainerState, update, epoch, batch, seconds, best_value,
                                    best_update, validations_without_better, skipped_updates)
+
+namespace {
 
 // Replaces a link in one step: there is always one that points somewhere whole.
 void point(const fs::path& link, const fs::path& target) {

@@ -15,13 +15,12 @@ namespace ribo {
 /// line about every 10 s and at the end of each epoch. When nobody can read it any more (EIO,
 /// EPIPE) it stops without a word; SIGPIPE must be ignored for that. The last one made draws on the
 /// terminal.
-RIBO_API std::shared_ptr<Observer> make_progress_bar(int fd = 2);
-
-/// Says each validation through log::info (so in run.log, too) as one aligned line, with the
+///
+/// Each validation goes through log::info (so to run.log, too) as one aligned line, with the
 /// trivial predictors' scores beside the model's:
 ///   update 400  epoch 2.0  loss 0.1931  valid mae 0.2431  (mean 0.2861, 3-mer median 0.2550)  *
 ///   best
-RIBO_API std::shared_ptr<Observer> make_validation_log();
+RIBO_API std::shared_ptr<Observer> make_progress_bar(int fd = 2);
 
 /// Appends one JSON object a line, named by "event": start, update, validation, checkpoint or
 /// finish, with the fields of the structs in events.h; NaN and infinity are null. Lines appear

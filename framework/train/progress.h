@@ -31,6 +31,8 @@ class RIBO_API Progress {
   std::string line(int width) const;
   /// One line without a bar, for a file.
   std::string plain_line() const;
+  /// What the run plans in total.
+  int64_t updates() const { return total_; }
   /// Whether the last update ended an epoch or the run.
   bool at_boundary() const { return boundary_; }
 

@@ -63,8 +63,13 @@ class TerminalBar final : public Observer {
     if (Clock::now() - last_draw_ >= std::chrono::milliseconds(100)) draw();
   }
   void on(const ValidationDone& event) override {
-    const std::lock_guard lock(terminal);
-    progress_.add(event);
+    std::string line;
+    {
+      const std::lock_guard lock(terminal);
+      progress_.add(event);
+      line = format_validation(event, progress_.updates());
+    }
+    log::info(line);  // unlocked: it comes back through the hooks
   }
   void on(const RunFinished&) override {
     const std::lock_guard lock(terminal);
@@ -125,22 +130,16 @@ class PlainProgress final : public Observer {
     last_line_ = now;
     readable_ = write_all(fd_, progress_.plain_line() + "\n");
   }
-  void on(const ValidationDone& event) override { progress_.add(event); }
+  void on(const ValidationDone& event) override {
+    progress_.add(event);
+    log::info(format_validation(event, progress_.updates()));
+  }
 
  private:
   const int fd_;
   Progress progress_;
   bool readable_ = true;
   Clock::time_point last_line_ = Clock::now();
-};
-
-class ValidationLog final : public Observer {
- public:
-  void on(const RunStarted& event) override { updates_ = event.updates; }
-  void on(const ValidationDone& event) override { log::info(format_validation(event, updates_)); }
-
- private:
-  int64_t updates_ = 0;
 };
 
 }  // namespace
@@ -151,7 +150,5 @@ std::shared_ptr<Observer> make_progress_bar(int fd) {
   if (can_redraw) return std::make_shared<TerminalBar>(fd);
   return std::make_shared<PlainProgress>(fd);
 }
-
-std::shared_ptr<Observer> make_validation_log() { return std::make_shared<ValidationLog>(); }
 
 }  // namespace ribo

@@ -166,10 +166,11 @@ void Session::open() {
       diagnostics.error(mark, "", e.what());
     }
   };
-  loss_ = make<Loss>(loss_choice_);
-  fits(loss_choice_, loss_, pipeline_.root.find("loss")->mark);
+  const std::shared_ptr<Loss> loss = make<Loss>(loss_choice_);
+  fits(loss_choice_, loss, pipeline_.root.find("loss")->mark);
+  loss_ = loss;
   for (size_t i = 0; i < metric_choices_.size(); ++i) {
-    const std::shared_ptr<const Metric> metric = make<Metric>(metric_choices_[i]);
+    const std::shared_ptr<Metric> metric = make<Metric>(metric_choices_[i]);
     fits(metric_choices_[i], metric, pipeline_.root.find("metrics")->items[i].mark);
     metrics_.push_back({metric_names_[i], metric});
   }

@@ -22,16 +22,20 @@ constexpr int64_t kChunk = 16;
 at::Tensor time_major(const at::Tensor& x) { return x.transpose(0, 1).contiguous(); }
 
 struct Scan {
-  at::Tensor u, delta;   // [L, B, D]
-  at::Tensor a;          // [N, D]
-  at::Tensor b, c;       // [L, B, N]
-  at::Tensor drive;      // delta u [L, B, D]
+  at::Tensor u, delta;                    // [L, B, D]
+  at::Tensor a;                           // [N, D]
+  at::Tensor b, c;                        // [L, B, N]
+  at::Tensor drive;                       // delta u [L, B, D]
   at::Tensor decay_buffer, state_buffer;  // [chunk, B, N, D], [chunk + 1, B, N, D]
 
   Scan(const at::Tensor& u_, const at::Tensor& delta_, const at::Tensor& A, const at::Tensor& B,
        const at::Tensor& C)
-      : u(time_major(u_)), delta(time_major(delta_)), a(A.t().contiguous()), b(time_major(B)),
-        c(time_major(C)), drive(delta * u) {
+      : u(time_major(u_)),
+        delta(time_major(delta_)),
+        a(A.t().contiguous()),
+        b(time_major(B)),
+        c(time_major(C)),
+        drive(delta * u) {
     const int64_t chunk = std::min(kChunk, length());
     decay_buffer = at::empty({chunk, batch(), states(), channels()}, u.options());
     state_buffer = at::empty({chunk + 1, batch(), states(), channels()}, u.options());
@@ -74,8 +78,8 @@ struct SelectiveScan : torch::autograd::Function<SelectiveScan> {
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     Scan scan(u, delta, A, B, C);
     at::Tensor y = at::empty_like(scan.u);
-    at::Tensor starts = at::empty({scan.chunks(), scan.batch(), scan.states(), scan.channels()},
-                                  scan.u.options());
+    at::Tensor starts =
+        at::empty({scan.chunks(), scan.batch(), scan.states(), scan.channels()}, scan.u.options());
     scan.state_buffer[0].zero_();
     at::Tensor decay, state;
     for (int64_t i = 0; i < scan.chunks(); ++i) {

@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <map>
 #include <string>
 #include <vector>
+
+#include "train/safetensors.h"
 
 namespace ribo::kernels {
 namespace {
@@ -28,9 +31,7 @@ Inputs random_inputs(int64_t batch, int64_t length, int64_t channels, int64_t st
           at::randn({channels}, real)};
 }
 
-at::Tensor scan(const Inputs& in) {
-  return selective_scan(in.u, in.delta, in.A, in.B, in.C, in.D);
-}
+at::Tensor scan(const Inputs& in) { return selective_scan(in.u, in.delta, in.A, in.B, in.C, in.D); }
 
 // The definition, a position at a time; autograd differentiates it.
 at::Tensor naive(const Inputs& in) {
@@ -108,6 +109,52 @@ TEST(SelectiveScan, GradientsAgreeWithNumericalDifferences) {
     EXPECT_LT(difference(got.grads[i], numeric), 1e-7) << kNames[i];
   }
 }
+
+// Computed in float64 by an independent implementation, in the layout [B, D, L]; delta before its
+// softplus; y = scan * silu(z) where there is a gate z.
+class SelectiveScanFixture : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(SelectiveScanFixture, Agrees) {
+  const Tensors file =
+      read_safetensors(std::string(RIBO_TEST_FIXTURES "/") + GetParam() + ".safetensors");
+  std::map<std::string, at::Tensor> in;
+  for (const auto& [name, tensor] : file) {
+    if (name.starts_with("in.")) in[name.substr(3)] = tensor.clone().set_requires_grad(true);
+  }
+  const auto channel_last = [](const at::Tensor& x) { return x.transpose(-1, -2); };
+  at::Tensor delta = channel_last(in.at("delta"));
+  if (in.contains("delta_bias")) delta = delta + in.at("delta_bias");
+  delta = at::softplus(delta);
+
+  // Some files give each group of channels its own B and C [B, G, N, L].
+  const bool grouped = in.at("B").dim() == 4;
+  const int64_t groups = grouped ? in.at("B").size(1) : 1;
+  const int64_t width = in.at("A").size(0) / groups;
+  std::vector<at::Tensor> parts;
+  for (int64_t g = 0; g < groups; ++g) {
+    const auto own = [&](const at::Tensor& x, int64_t dim) {
+      return x.narrow(dim, g * width, width);
+    };
+    const auto of_group = [&](const char* name) {
+      const at::Tensor& x = in.at(name);
+      return channel_last(grouped ? x.select(1, g) : x);
+    };
+    parts.push_back(selective_scan(own(channel_last(in.at("u")), 2), own(delta, 2),
+                                   own(in.at("A"), 0), of_group("B"), of_group("C"),
+                                   in.contains("D") ? own(in.at("D"), 0) : at::Tensor()));
+  }
+  at::Tensor y = channel_last(at::cat(parts, 2));
+  if (in.contains("z")) y = y * at::silu(in.at("z"));
+  EXPECT_LT(difference(y, file.at("out.y")), 1e-6);
+  y.backward(file.at("cotangent"));
+  for (const auto& [name, tensor] : in) {
+    EXPECT_LT(difference(tensor.grad(), file.at("grad." + name)), 2e-6) << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, SelectiveScanFixture,
+                         ::testing::Values("scan_basic", "scan_bare", "scan_grouped_nogate",
+                                           "scan_n16_long"));
 
 TEST(SelectiveScan, LargeStepsForgetWithoutNaN) {
   at::manual_seed(3);
@@ -188,8 +235,7 @@ TEST(SelectiveScan, SaysWhichShapeIsWrong) {
     scan(in);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_STREQ(e.what(),
-                 "selective_scan: B is [2, 4, 4], expected [B, L, N] for u [2, 5, 3]");
+    EXPECT_STREQ(e.what(), "selective_scan: B is [2, 4, 4], expected [B, L, N] for u [2, 5, 3]");
   }
 }
 

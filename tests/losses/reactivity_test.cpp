@@ -1,11 +1,11 @@
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <ATen/ATen.h>
-
 #include <cmath>
+#include <limits>
 
-#include "losses/reactivity/losses.h"
-#include "losses/reactivity/metrics.h"
+#include "plugins/losses/reactivity/losses.h"
+#include "plugins/losses/reactivity/metrics.h"
 
 namespace ribo::reactivity {
 namespace {
@@ -28,9 +28,9 @@ Shapes make_shapes(std::vector<std::string> predicted = {"2a3", "dms"},
 Streams make_streams() {
   Streams s;
   s.set("mask", at::tensor({1, 1, 1, 1, 1, 0}).view({2, 3}).to(at::kBool));
-  s.set("target.reactivity",
-        at::tensor({0.f, 0.f, 0.f, kNaN, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 1e30f, kNaN})
-            .view({2, 3, 2}));
+  s.set(
+      "target.reactivity",
+      at::tensor({0.f, 0.f, 0.f, kNaN, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 1e30f, kNaN}).view({2, 3, 2}));
   s.set("pred.reactivity",
         at::tensor({1.f, 0.5f, -2.f, 1e30f, 0.f, -1.f, 2.f, 0.f, 1.f, 0.f, kNaN, 1e30f})
             .view({2, 3, 2})

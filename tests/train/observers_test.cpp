@@ -175,6 +175,23 @@ TEST(ProgressBar, StepsAsideForALogLine) {
   EXPECT_EQ(text.rfind(cleared + cleared + "  0%", 0), 0u) << text;
 }
 
+TEST(ProgressBar, LogsEachValidation) {
+  Terminal terminal;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  for (const int fd : {terminal.slave, ends[1]}) {
+    const auto bar = make_progress_bar(fd);
+    bar->on(started(400));
+    ::testing::internal::CaptureStderr();
+    bar->on(validation(400));
+    EXPECT_EQ(::testing::internal::GetCapturedStderr(),
+              "  update 400  epoch 0.0  loss 0.2000  valid mae 0.2431  (mean 0.2861, 3-mer median "
+              "0.2550)  * best\n");
+  }
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
 TEST(ProgressBar, LogsOfOtherThreadsMayComeAnyTime) {
   Terminal terminal;
   ::fcntl(terminal.slave, F_SETFL, O_NONBLOCK);  // nobody reads the other end

@@ -20,8 +20,7 @@ struct Conv final : ribo::Block {
     ribo::Schema<Options> s(
         "Convolution along the sequence, every channel with every other, centred, residual.");
     s.param("kernel", &Options::kernel, "filter width, in residues").range(1, 63).step(2);
-    s.param("dilation", &Options::dilation, "residues between two taps of the filter")
-        .range(1, 64);
+    s.param("dilation", &Options::dilation, "residues between two taps of the filter").range(1, 64);
     s.param("norm", &Options::norm, "normalisation over the channels")
         .choices(ribo::blocks::norm_names());
     s.param("norm_position", &Options::norm_position,
@@ -39,7 +38,8 @@ struct Conv final : ribo::Block {
   }
 
   Conv(const Options& options, const ribo::Shapes& in)
-      : options_(options), pre_(options.norm_position == "pre"),
+      : options_(options),
+        pre_(options.norm_position == "pre"),
         activation_(ribo::blocks::activation(options.activation)) {
     const int64_t width = in.width("single");
     norm_ = register_module("norm", std::make_shared<ribo::blocks::Norm>(options.norm, width));

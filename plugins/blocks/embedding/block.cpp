@@ -27,8 +27,8 @@ struct Embedding final : ribo::Block {
   Embedding(const Options& options, const ribo::Shapes& in)
       : options_(options),
         // Drawn from N(0, 1), torch's default: there are five rows, and norms follow.
-        embedding_(register_module(
-            "embedding", torch::nn::Embedding(ribo::kTokens, in.declared("single")))) {}
+        embedding_(register_module("embedding",
+                                   torch::nn::Embedding(ribo::kTokens, in.declared("single")))) {}
 
   void forward(ribo::Streams& s) override {
     const at::Tensor tokens =
@@ -44,6 +44,4 @@ struct Embedding final : ribo::Block {
 
 }  // namespace
 
-RIBO_PLUGIN(embedding, RIBO_VERSION, "Token embeddings") {
-  plugin.block<Embedding>("embedding");
-}
+RIBO_PLUGIN(embedding, RIBO_VERSION, "Token embeddings") { plugin.block<Embedding>("embedding"); }

@@ -44,8 +44,9 @@ struct Mamba final : ribo::Block {
         .range(1, 4096);
     s.param("dt_min", &Options::dt_min, "smallest step size at the start").range(1e-6, 1);
     s.param("dt_max", &Options::dt_max, "largest step size at the start").range(1e-6, 10);
-    s.param("dt_init", &Options::dt_init, "how dt_proj.weight starts: uniform in +-dt_scale / "
-                                          "sqrt(dt_rank), or constant at the upper end")
+    s.param("dt_init", &Options::dt_init,
+            "how dt_proj.weight starts: uniform in +-dt_scale / "
+            "sqrt(dt_rank), or constant at the upper end")
         .choices({"random", "constant"});
     s.param("dt_scale", &Options::dt_scale, "scale of dt_proj.weight at the start")
         .range(1e-3, 100);
@@ -62,8 +63,9 @@ struct Mamba final : ribo::Block {
     s.param("norm_eps", &Options::norm_eps, "added to the variance").range(1e-12, 1e-2);
     s.param("residual", &Options::residual, "add the input to the output");
     s.check([](const Options& o) -> std::string {
-      return o.dt_min <= o.dt_max ? "" : ribo::cat("dt_min (", o.dt_min, ") is above dt_max (",
-                                                   o.dt_max, ")");
+      return o.dt_min <= o.dt_max
+                 ? ""
+                 : ribo::cat("dt_min (", o.dt_min, ") is above dt_max (", o.dt_max, ")");
     });
     return s;
   }
@@ -74,7 +76,8 @@ struct Mamba final : ribo::Block {
   }
 
   Mamba(const Options& options, const ribo::Shapes& in)
-      : options_(options), inner_(options.expand * in.width("single")),
+      : options_(options),
+        inner_(options.expand * in.width("single")),
         dt_rank_(options.dt_rank.value_or((in.width("single") + 15) / 16)) {
     const int64_t width = in.width("single");
     norm_ = register_module(
@@ -109,18 +112,18 @@ struct Mamba final : ribo::Block {
 
   Direction make_direction(const std::string& suffix, const std::string& A_name) {
     Direction d;
-    d.conv1d = register_module(
-        "conv1d" + suffix, torch::nn::Conv1d(torch::nn::Conv1dOptions(inner_, inner_, options_.d_conv)
-                                                 .groups(inner_)
-                                                 .bias(options_.conv_bias)));
+    d.conv1d =
+        register_module("conv1d" + suffix,
+                        torch::nn::Conv1d(torch::nn::Conv1dOptions(inner_, inner_, options_.d_conv)
+                                              .groups(inner_)
+                                              .bias(options_.conv_bias)));
     d.x_proj = register_module(
         "x_proj" + suffix,
         torch::nn::Linear(
             torch::nn::LinearOptions(inner_, dt_rank_ + 2 * options_.d_state).bias(false)));
     d.dt_proj = register_module("dt_proj" + suffix, torch::nn::Linear(dt_rank_, inner_));
-    d.A_log = register_parameter(A_name, at::arange(1, options_.d_state + 1, at::kFloat)
-                                             .log()
-                                             .repeat({inner_, 1}));
+    d.A_log = register_parameter(
+        A_name, at::arange(1, options_.d_state + 1, at::kFloat).log().repeat({inner_, 1}));
     d.D = register_parameter("D" + suffix, at::ones({inner_}));
 
     at::NoGradGuard no_grad;

@@ -14,7 +14,8 @@ namespace {
 at::Tensor rotate(const at::Tensor& x, double base) {
   const int64_t half = x.size(3) / 2;
   const auto options = x.options().dtype(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-  const at::Tensor frequency = at::pow(base, at::arange(half, options) / -static_cast<double>(half));
+  const at::Tensor frequency =
+      at::pow(base, at::arange(half, options) / -static_cast<double>(half));
   const at::Tensor angle = at::arange(x.size(2), options).unsqueeze(1) * frequency;
   const at::Tensor cos = angle.cos(), sin = angle.sin();
   const auto parts = x.chunk(2, -1);
@@ -24,10 +25,14 @@ at::Tensor rotate(const at::Tensor& x, double base) {
 
 double lowest(at::ScalarType type) {
   switch (type) {
-    case at::kHalf: return std::numeric_limits<at::Half>::lowest();
-    case at::kBFloat16: return std::numeric_limits<at::BFloat16>::lowest();
-    case at::kDouble: return std::numeric_limits<double>::lowest();
-    default: return std::numeric_limits<float>::lowest();
+    case at::kHalf:
+      return std::numeric_limits<at::Half>::lowest();
+    case at::kBFloat16:
+      return std::numeric_limits<at::BFloat16>::lowest();
+    case at::kDouble:
+      return std::numeric_limits<double>::lowest();
+    default:
+      return std::numeric_limits<float>::lowest();
   }
 }
 
@@ -66,8 +71,9 @@ struct Transformer final : ribo::Block {
     s.param("bias_from_pair", &Options::bias_from_pair,
             "add a projection of `pair` to the attention's logits; auto = if there is a `pair`")
         .choices({"auto", "always", "never"});
-    s.param("dropout", &Options::dropout, "dropout on both residual branches and in the "
-                                          "feed-forward network")
+    s.param("dropout", &Options::dropout,
+            "dropout on both residual branches and in the "
+            "feed-forward network")
         .range(0, 1);
     s.param("attention_dropout", &Options::attention_dropout, "dropout on the attention weights")
         .range(0, 1);
@@ -79,8 +85,10 @@ struct Transformer final : ribo::Block {
     const ribo::Shape single = s.need("single", 3);
     const int64_t width = single.back();
     if (width % o.heads != 0) {
-      throw ribo::ConfigError(ribo::cat("heads: ", o.heads, " does not divide the width of "
-                                        "\"single\", ", width));
+      throw ribo::ConfigError(ribo::cat("heads: ", o.heads,
+                                        " does not divide the width of "
+                                        "\"single\", ",
+                                        width));
     }
     if (o.position == "rotary" && width / o.heads % 2 != 0) {
       throw ribo::ConfigError(ribo::cat("position: rotary needs an even width per head; ", width,
@@ -91,7 +99,8 @@ struct Transformer final : ribo::Block {
   }
 
   Transformer(const Options& options, const ribo::Shapes& in)
-      : options_(options), pre_(options.norm_position == "pre"),
+      : options_(options),
+        pre_(options.norm_position == "pre"),
         activation_(ribo::blocks::activation(options.activation)) {
     const int64_t width = in.width("single"), hidden = options.ff_mult * width;
     const auto norm = [&](const char* name) {
@@ -107,7 +116,8 @@ struct Transformer final : ribo::Block {
       pair_norm_ = register_module(
           "pair_norm", std::make_shared<ribo::blocks::Norm>("layer", pair, 1e-5, false));
       pair_bias_ = register_module(
-          "pair_bias", torch::nn::Linear(torch::nn::LinearOptions(pair, options.heads).bias(false)));
+          "pair_bias",
+          torch::nn::Linear(torch::nn::LinearOptions(pair, options.heads).bias(false)));
     }
     out_ = register_module("out", torch::nn::Linear(width, width));
     norm2_ = norm("norm2");
@@ -152,9 +162,9 @@ struct Transformer final : ribo::Block {
       q = rotate(q, options_.rotary_base);
       k = rotate(k, options_.rotary_base);
     }
-    const at::Tensor y = at::scaled_dot_product_attention(
-        q, k, parts[2], attention_mask(s, q.scalar_type()),
-        is_training() ? options_.attention_dropout : 0);
+    const at::Tensor y =
+        at::scaled_dot_product_attention(q, k, parts[2], attention_mask(s, q.scalar_type()),
+                                         is_training() ? options_.attention_dropout : 0);
     return out_->forward(y.transpose(1, 2).reshape({batch, length, width}));
   }
 

@@ -53,7 +53,8 @@ ProfileTable load_profiles(const Paths& files, const fs::path& folder, const Rea
   // Described before reading: a file that changes meanwhile makes the cache stale, not wrong.
   const std::string key = cache_key(files, options);
   Cached cached;
-  const CacheState state = open_cache(path, key, cached);
+  const CacheState state =
+      folder.empty() ? CacheState::absent : open_cache(path, key, cached);
   if (state == CacheState::good && cached.sections.size() == kSections) {
     ProfileTable table = table_of(cached);
     notes.push_back(describe(table, files, true));
@@ -64,6 +65,7 @@ ProfileTable load_profiles(const Paths& files, const fs::path& folder, const Rea
   }
   ProfileTable table = read_profiles(files, options);
   notes.push_back(describe(table, files, false));
+  if (folder.empty()) return table;
   try {
     write_cache(path, key, table.cache_sections());
     // From here on the mapped file serves: its memory is shared with the other ranks.

@@ -11,7 +11,8 @@ namespace ribo {
 
 /// The table of these files: from the cache in `folder` if that was made from the same files as
 /// they are now, else parsed and put there. `notes` receives one line on what was read, and one
-/// each on a damaged or unwritable cache; neither is an error. Throws what read_profiles() throws.
+/// each on a damaged or unwritable cache; neither is an error. An empty `folder`: no cache. Throws
+/// what read_profiles() throws.
 ProfileTable load_profiles(const Paths& files, const std::filesystem::path& folder,
                            const ReadOptions& options, std::vector<std::string>& notes);
 

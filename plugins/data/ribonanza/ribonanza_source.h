@@ -31,12 +31,12 @@ class RibonanzaSource final : public DataSource {
   std::vector<std::string> report() const override { return report_; }
 
  private:
-  void add_split(const std::string& name, const ProfileTable& table, const Paths& files,
+  void add_split(const std::string& name, const ProfileTable& table,
                  const SelectionRules& rules, const std::string& remedy);
 
   Options options_;
   std::map<std::string, std::shared_ptr<const Split>, std::less<>> splits_;
-  std::map<std::string, Selection, std::less<>> selections_;
+  std::map<std::string, std::vector<uint64_t>, std::less<>> hashes_;  // of their sequences
   std::vector<std::string> report_;
 };
 

@@ -1,7 +1,6 @@
 #include "ribonanza/selection.h"
 
 #include <cmath>
-#include <unordered_set>
 
 #include "common/hash.h"
 #include "ribo/error.h"
@@ -67,16 +66,12 @@ uint64_t sequence_hash(const ProfileTable& table, size_t i, uint64_t seed) {
   return hash64(tokens.data(), tokens.size(), seed);
 }
 
-uint64_t count_shared(const ProfileTable& table_a, const Selection& a, const ProfileTable& table_b,
-                      const Selection& b) {
-  std::unordered_set<uint64_t> known;
-  known.reserve(a.samples.size());
-  for (const Selected& s : a.samples) known.insert(sequence_hash(table_a, s.sequence, 0));
-  uint64_t shared = 0;
-  for (const Selected& s : b.samples) {
-    shared += known.contains(sequence_hash(table_b, s.sequence, 0));
+std::vector<uint64_t> sequence_hashes(const ProfileTable& table, const Selection& selection) {
+  std::vector<uint64_t> hashes;
+  for (const Selected& s : selection.samples) {
+    hashes.push_back(sequence_hash(table, s.sequence, 0));
   }
-  return shared;
+  return hashes;
 }
 
 }  // namespace ribo

@@ -44,8 +44,7 @@ Selection select(const ProfileTable& table, const SelectionRules& rules);
 /// The same for equal sequences, whatever their ids.
 uint64_t sequence_hash(const ProfileTable& table, size_t i, uint64_t seed);
 
-/// How many samples of `b` have a sequence that also occurs in `a`.
-uint64_t count_shared(const ProfileTable& table_a, const Selection& a, const ProfileTable& table_b,
-                      const Selection& b);
+/// Of each sample, for finding those that two splits share.
+std::vector<uint64_t> sequence_hashes(const ProfileTable& table, const Selection& selection);
 
 }  // namespace ribo

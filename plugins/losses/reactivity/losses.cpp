@@ -35,8 +35,8 @@ at::Tensor MseLoss::penalty(const at::Tensor& pred, const at::Tensor& target) co
 }
 
 Schema<HuberLoss::Options> HuberLoss::schema() {
-  auto s = make_schema<Options>(
-      "Huber loss: half the squared error up to delta, linear beyond it.");
+  auto s =
+      make_schema<Options>("Huber loss: half the squared error up to delta, linear beyond it.");
   s.param("delta", &Options::delta, "where squares end and lines begin").range(1e-6, 1e6);
   return s;
 }

@@ -63,7 +63,7 @@ class Mse : public ColumnMetric {
 class Rmse final : public Mse {
  public:
   static Schema<Options> schema();
-  using Mse::Mse;
+  explicit Rmse(const Options& options) : Mse(options) {}
   double finish(const at::Tensor& sums) const override;
 };
 
@@ -71,7 +71,7 @@ class Rmse final : public Mse {
 class Mcrmse final : public Mse {
  public:
   static Schema<Options> schema();
-  using Mse::Mse;
+  explicit Mcrmse(const Options& options) : Mse(options) {}
   double finish(const at::Tensor& sums) const override;
 };
 

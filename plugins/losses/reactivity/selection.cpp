@@ -19,8 +19,8 @@ int64_t index_of(const std::string& column, const std::string& stream,
   const auto it = std::find(labels.begin(), labels.end(), column);
   if (it == labels.end()) {
     throw ConfigError(cat("columns: \"", stream, "\" has no column \"", column, "\"",
-                          did_you_mean(column, labels), "; it has: ",
-                          labels.empty() ? "columns without names" : join(labels)));
+                          did_you_mean(column, labels),
+                          "; it has: ", labels.empty() ? "columns without names" : join(labels)));
   }
   return it - labels.begin();
 }

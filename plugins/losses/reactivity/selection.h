@@ -31,8 +31,9 @@ void add_selection(Schema<Options>& schema) {
 
 /// Predictions and measurements of a batch, side by side.
 struct Pairs {
-  at::Tensor pred, target;  // [B, L, K], zero where not valid; float32, or float64 if asked or given
-  at::Tensor valid;         // [B, L, K] bool: a residue with a measured value
+  at::Tensor pred,
+      target;        // [B, L, K], zero where not valid; float32, or float64 if asked or given
+  at::Tensor valid;  // [B, L, K] bool: a residue with a measured value
 };
 
 /// Finds the columns once (in shapes()) and then cuts each batch's pairs.
