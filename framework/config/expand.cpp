@@ -47,8 +47,9 @@ class Expander {
     Value out = Value::map(v.mark);
     for (const Value::Member& m : v.members) {
       if (m.key == "use") {
-        diagnostics_.error(m.key_mark, path, "\"use\" stands for an entry of a list only; put it "
-                                             "into a list, or write the map out");
+        diagnostics_.error(m.key_mark, path,
+                           "\"use\" stands for an entry of a list only; put it "
+                           "into a list, or write the map out");
         continue;
       }
       out.members.push_back({m.key, m.key_mark, expand(m.value, join_path(path, m.key))});
@@ -94,9 +95,10 @@ class Expander {
     const std::optional<Value>& defined = resolve(name.text, name.mark);
     if (!defined || !afford(*defined, name.mark, path)) return std::nullopt;
     if (defined->is_list() && !overrides.members.empty()) {
-      diagnostics_.error(overrides.members[0].key_mark, path,
-                         cat(quote(name.text), " is a list of blocks, so key ",
-                             quote(overrides.members[0].key), " cannot override it; remove the key"));
+      diagnostics_.error(
+          overrides.members[0].key_mark, path,
+          cat(quote(name.text), " is a list of blocks, so key ", quote(overrides.members[0].key),
+              " cannot override it; remove the key"));
       return std::nullopt;
     }
     if (defined->is_list()) return defined;
@@ -115,8 +117,9 @@ class Expander {
     }
     if (const auto known = resolved_.find(name); known != resolved_.end()) return known->second;
     if (chain_.size() == static_cast<size_t>(kMaxYamlDepth)) {
-      diagnostics_.error(place, path, cat("definitions use each other deeper than ", kMaxYamlDepth,
-                                          " levels; flatten them"));
+      diagnostics_.error(
+          place, path,
+          cat("definitions use each other deeper than ", kMaxYamlDepth, " levels; flatten them"));
       return kFailed;
     }
     chain_.push_back(name);
@@ -128,8 +131,10 @@ class Expander {
   std::optional<Value> expand_body(const Value& body, const std::string& path) {
     if (body.is_map()) return body.find("use") ? use(body, path) : expand(body, path);
     if (!body.is_list()) {
-      diagnostics_.error(body.mark, path, cat("expected a block such as {type: conv}, or a list of "
-                                              "blocks, got ", body.describe()));
+      diagnostics_.error(body.mark, path,
+                         cat("expected a block such as {type: conv}, or a list of "
+                             "blocks, got ",
+                             body.describe()));
       return std::nullopt;
     }
     for (size_t i = 0; i < body.items.size(); ++i) {
@@ -149,8 +154,9 @@ class Expander {
     copied_.bytes += size.bytes;
     if (copied_.values <= kMaxYamlValues && copied_.bytes <= kMaxYamlBytes) return true;
     if (!told_) {
-      diagnostics_.error(place, path, cat("the uses expand to more than ", kMaxYamlValues,
-                                          " values or 1 MiB; use less, or repeat:"));
+      diagnostics_.error(place, path,
+                         cat("the uses expand to more than ", kMaxYamlValues,
+                             " values or 1 MiB; use less, or repeat:"));
     }
     told_ = true;
     return false;

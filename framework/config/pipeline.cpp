@@ -17,7 +17,7 @@ namespace {
 constexpr size_t kMaxChain = 16;  // files that extend each other in a row
 constexpr size_t kMaxFiles = 64;
 
-const std::vector<std::string> kKeys = {"name", "extends", "plugins", "define", "seed",
+const std::vector<std::string> kKeys = {"name", "extends", "plugins", "define",  "seed",
                                         "data", "model",   "loss",    "metrics", "train"};
 
 // The scalars of a value that may be one path or a list of paths.
@@ -27,8 +27,8 @@ void for_each_path(Value& value, std::string_view key, Diagnostics& diagnostics,
     if (path.is_scalar() && !path.text.empty()) {
       take(path);
     } else {
-      diagnostics.error(path.mark, key, cat("expected a path or a list of paths, got ",
-                                            path.describe()));
+      diagnostics.error(path.mark, key,
+                        cat("expected a path or a list of paths, got ", path.describe()));
     }
   };
   if (!value.is_list()) return check(value);
@@ -156,11 +156,13 @@ void check_extent(const Value& root, Diagnostics& diagnostics) {
   Extent extent;
   measure(root, 0, extent);
   if (extent.depth > kMaxYamlDepth) {
-    diagnostics.error(root.mark, "",
-                      cat("the resolved pipeline is nested deeper than ", kMaxYamlDepth, " levels"));
+    diagnostics.error(
+        root.mark, "",
+        cat("the resolved pipeline is nested deeper than ", kMaxYamlDepth, " levels"));
   } else if (extent.values > kMaxYamlValues || to_yaml(root).size() > kMaxYamlBytes) {
-    diagnostics.error(root.mark, "", cat("the resolved pipeline has more than ", kMaxYamlValues,
-                                         " values or 1 MiB; use less, or repeat:"));
+    diagnostics.error(root.mark, "",
+                      cat("the resolved pipeline has more than ", kMaxYamlValues,
+                          " values or 1 MiB; use less, or repeat:"));
   }
 }
 
@@ -183,8 +185,7 @@ Pipeline load_pipeline(const std::string& file, const std::vector<std::string>& 
   check_extent(pipeline.root, diagnostics);
   if (!pipeline.root.find("name")) {
     const Value name = Value::scalar(fs::path(file).stem().string(), pipeline.root.mark);
-    pipeline.root.members.insert(pipeline.root.members.begin(),
-                                 {"name", pipeline.root.mark, name});
+    pipeline.root.members.insert(pipeline.root.members.begin(), {"name", pipeline.root.mark, name});
   }
   diagnostics.throw_if_any();
   return pipeline;

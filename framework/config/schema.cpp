@@ -56,7 +56,8 @@ std::string check_scalar(const Param& p, const Value& value) {
   }
   if (p.low && (number < *p.low || number > *p.high)) {
     const std::string limits = range_in_words(*p.low, *p.high);
-    return cat("must ", limits.starts_with("at ") ? "be " : "lie in ", limits, ", got ", value.text);
+    return cat("must ", limits.starts_with("at ") ? "be " : "lie in ", limits, ", got ",
+               value.text);
   }
   if (p.stride) {
     const double steps = (number - step_origin(p)) / *p.stride;

@@ -104,7 +104,8 @@ std::string expand_environment(std::string& text) {
     const size_t split = inside.find(":-");
     const std::string name(inside.substr(0, split));
     if (!is_variable_name(name)) {
-      return cat(quote(rest.substr(0, end + 1)), " names no environment variable; write ${NAME} or ",
+      return cat(quote(rest.substr(0, end + 1)),
+                 " names no environment variable; write ${NAME} or ",
                  "${NAME:-default}, or $${ for a literal ${");
     }
     const char* value = std::getenv(name.c_str());

@@ -48,7 +48,7 @@ std::string in_quotes(std::string_view text) {
 
 std::string key_text(const std::string& key) {
   // YAML 1.1 readers take y, on, off ... for booleans, 12 for a number: quoted, a key is a string.
-  static const std::vector<std::string> kSurprises = {"y",  "n",   "yes", "no",
+  static const std::vector<std::string> kSurprises = {"y",  "n",   "yes",  "no",
                                                       "on", "off", "true", "false"};
   std::string lower = key;
   for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;

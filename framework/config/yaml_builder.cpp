@@ -53,8 +53,8 @@ void YamlBuilder::OnNull(const YAML::Mark& place, YAML::anchor_t) {
 }
 
 void YamlBuilder::OnAnchor(const YAML::Mark& place, const std::string& name) {
-  error(mark(place), cat("anchors such as ", quote("&" + name),
-                         " are not supported; use define: and use:"));
+  error(mark(place),
+        cat("anchors such as ", quote("&" + name), " are not supported; use define: and use:"));
 }
 
 void YamlBuilder::OnAlias(const YAML::Mark& place, YAML::anchor_t) {
@@ -115,13 +115,13 @@ void YamlBuilder::take_key(Value value, const YAML::Mark& place) {
   } else if (!value.quoted && key.text == "<<") {
     error(key.mark, "merge keys (<<) are not supported; use extends:, or define: and use:");
   } else if (key.text.size() > kLongestKey) {
-    error(key.mark, cat("a key of ", key.text.size(), " bytes; at most ", kLongestKey, " are read"));
+    error(key.mark,
+          cat("a key of ", key.text.size(), " bytes; at most ", kLongestKey, " are read"));
   } else if (const auto [first, fresh] = frame.seen.emplace(key.text, key.mark); !fresh) {
     const Mark& there = first->second;
-    error(key.mark,
-          cat("duplicate key ", quote(key.text), there.line == 0 ? "" : "; it stands at ",
-              there.line == 0 ? "" : there.str(), there.line == 0 ? "" : " already",
-              "; keep one of them"));
+    error(key.mark, cat("duplicate key ", quote(key.text), there.line == 0 ? "" : "; it stands at ",
+                        there.line == 0 ? "" : there.str(), there.line == 0 ? "" : " already",
+                        "; keep one of them"));
   } else {
     key.usable = true;
   }

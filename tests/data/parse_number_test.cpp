@@ -40,8 +40,8 @@ TEST(ParseNumber, TakesWhatPeopleWriteAndNothingElse) {
     EXPECT_TRUE(parse_number(text, value)) << text;
     EXPECT_EQ(value, 5) << text;
   }
-  for (const char* text : {".", "-", "+", "+-5", "--5", "5x", "x", "1,5", "1 5", "inf", "-inf", "1e",
-                           "1e999", "0x5", "1.2.3", "5-"}) {
+  for (const char* text : {".", "-", "+", "+-5", "--5", "5x", "x", "1,5", "1 5", "inf", "-inf",
+                           "1e", "1e999", "0x5", "1.2.3", "5-"}) {
     EXPECT_FALSE(parse_number(text, value)) << text;
   }
 }

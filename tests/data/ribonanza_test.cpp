@@ -1,5 +1,3 @@
-#include "ribonanza/ribonanza_source.h"
-
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
@@ -8,7 +6,8 @@
 #include <cstdlib>
 #include <set>
 
-#include "temp_folder.h"
+#include "ribonanza/ribonanza_source.h"
+#include "train/temp_folder.h"
 
 namespace ribo {
 namespace {
@@ -105,12 +104,14 @@ TEST_F(Ribonanza, FlipTurnsSequenceAndLabelsTogether) {
     }
     ASSERT_TRUE(same(plain, train->get(i, 0))) << "get() is pure";
   }
-  EXPECT_NEAR(flipped, 10 * static_cast<double>(train->size()), 3 * static_cast<double>(train->size()));
+  EXPECT_NEAR(flipped, 10 * static_cast<double>(train->size()),
+              3 * static_cast<double>(train->size()));
 }
 
 TEST_F(Ribonanza, WithoutFlipADrawChangesNothing) {
   const auto train = split("train");
-  for (uint64_t draw = 0; draw < 20; ++draw) EXPECT_TRUE(same(train->get(3, draw), train->get(3, 0)));
+  for (uint64_t draw = 0; draw < 20; ++draw)
+    EXPECT_TRUE(same(train->get(3, draw), train->get(3, 0)));
 }
 
 TEST_F(Ribonanza, HeldOutSequencesAreDisjointAndDependOnTheSeedAlone) {
@@ -153,6 +154,29 @@ TEST_F(Ribonanza, SaysWhenNothingIsLeftOrFound) {
             "lower train_min_signal_to_noise, or set train_require_sn_filter: false");
   options_.train = {"absent.csv"};
   EXPECT_NE(error_of([&] { split("train"); }).find("train: cannot read "), std::string::npos);
+}
+
+TEST(RibonanzaSchema, RefusesWhatContradictsItself) {
+  const auto problem = [](const char* key, Value value) {
+    Value map = Value::map();
+    map.set("train", Value::scalar("a.csv"));
+    map.set(key, std::move(value));
+    Options options;
+    Diagnostics diagnostics;
+    RibonanzaSource::schema().parse(map, "data", {}, diagnostics, &options);
+    return diagnostics.ok() ? "" : diagnostics.errors().at(0);
+  };
+  Value reversed = Value::list();
+  reversed.items = {Value::scalar("1"), Value::scalar("0")};
+  EXPECT_EQ(problem("clip", Value::list()), "");
+  EXPECT_NE(problem("clip", reversed).find("[lowest, highest]"), std::string::npos);
+  EXPECT_EQ(problem("valid_fraction", Value::scalar("0.1")), "");
+  EXPECT_NE(problem("valid_fraction", Value::scalar("2")), "");
+  EXPECT_NE(problem("max_length", Value::scalar("0")), "");
+  EXPECT_EQ(problem("limit", Value::scalar("100")), "");
+  Value without_files = Value::list();
+  EXPECT_NE(problem("train", without_files).find("at least one of train, valid, test"),
+            std::string::npos);
 }
 
 TEST(RibonanzaData, HasTheRowsAndPositionsThatItsReadmeStates) {

@@ -144,8 +144,8 @@ bool CsvReader::next_record() {
       if (!refill()) return false;
     }
     line_ = next_line_;
-    next_line_ += quoted_ ? static_cast<uint64_t>(std::count(buffer_.data() + begin_,
-                                                             buffer_.data() + next_, '\n'))
+    next_line_ += quoted_ ? static_cast<uint64_t>(
+                                std::count(buffer_.data() + begin_, buffer_.data() + next_, '\n'))
                           : 1;
     if (quoted_ || fields_.size() > 1 || !fields_[0].empty()) break;
     begin_ = next_;
@@ -171,7 +171,8 @@ void CsvReader::read_header() {
     next_ = kMark.size();
   }
   if (!next_record()) {
-    throw Error(cat(path_.string(), ":1: the file is empty; a header line with column names comes "
+    throw Error(cat(path_.string(),
+                    ":1: the file is empty; a header line with column names comes "
                     "first"));
   }
   std::unordered_map<std::string_view, size_t> seen;

@@ -52,16 +52,16 @@ class CsvReader {
   std::filesystem::path path_;
   int fd_ = -1;
   size_t block_;
-  bool at_end_ = false;           // of the file
-  std::vector<char> buffer_;      // text [begin_, end_), then one '\n' that ends every scan
+  bool at_end_ = false;       // of the file
+  std::vector<char> buffer_;  // text [begin_, end_), then one '\n' that ends every scan
   size_t begin_ = 0, end_ = 0;
-  size_t next_ = 0;               // behind the record at begin_
-  uint64_t line_ = 0;             // of the record
+  size_t next_ = 0;    // behind the record at begin_
+  uint64_t line_ = 0;  // of the record
   uint64_t next_line_ = 1;
   std::vector<std::string> header_;
   std::vector<std::string_view> fields_;
-  std::vector<size_t> doubled_;   // fields that hold doubled quotes
-  bool quoted_ = false;           // the record has a quoted field
+  std::vector<size_t> doubled_;  // fields that hold doubled quotes
+  bool quoted_ = false;          // the record has a quoted field
 };
 
 }  // namespace ribo

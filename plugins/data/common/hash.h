@@ -10,7 +10,8 @@
 
 namespace ribo {
 
-/// Spreads every bit of `x` over the whole result: the finaliser of splitmix64 (Steele et al. 2014).
+/// Spreads every bit of `x` over the whole result: the finaliser of splitmix64 (Steele et al.
+/// 2014).
 constexpr uint64_t mix64(uint64_t x) {
   x += 0x9e3779b97f4a7c15u;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;

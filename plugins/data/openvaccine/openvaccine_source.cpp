@@ -85,7 +85,8 @@ Schema<OpenVaccineSource::Options> OpenVaccineSource::schema() {
   s.param("train", &Options::train, "JSON-lines files of the training split");
   s.param("valid", &Options::valid,
           "JSON-lines files of the validation split; without any, valid_fraction is held out");
-  s.param("test", &Options::test, "JSON-lines files of the test split, used whole; may lack labels");
+  s.param("test", &Options::test,
+          "JSON-lines files of the test split, used whole; may lack labels");
   s.param("valid_fraction", &Options::valid_fraction,
           "without `valid`: the share of the training files' rows held out, chosen by id and "
           "split_seed; 0 for none")
@@ -97,7 +98,8 @@ Schema<OpenVaccineSource::Options> OpenVaccineSource::schema() {
           "train only on rows with SN_filter = 1");
   s.param("valid_require_sn_filter", &Options::valid_require_sn_filter,
           "validate only on rows with SN_filter = 1");
-  s.param("clip", &Options::clip, "[lowest, highest] label; [] keeps labels as measured").size(0, 2);
+  s.param("clip", &Options::clip, "[lowest, highest] label; [] keeps labels as measured")
+      .size(0, 2);
   s.check([](const Options& o) -> std::string {
     if (o.train.empty() && o.valid.empty() && o.test.empty()) {
       return "no files; give at least one of train, valid, test";
@@ -117,8 +119,8 @@ OpenVaccineSource::OpenVaccineSource(const Options& options, const DataContext& 
     Rows rows = read_openvaccine(files, key != "test");
     const auto passed = std::count_if(rows.begin(), rows.end(),
                                       [](const OpenVaccineRow& row) { return row.sn_filter; });
-    report_.push_back(cat(names_of(files), ": ", rows.size(), " sequences, ", passed,
-                          " with SN_filter = 1"));
+    report_.push_back(
+        cat(names_of(files), ": ", rows.size(), " sequences, ", passed, " with SN_filter = 1"));
     return rows;
   };
   const auto filter = [](Rows& rows, bool require_sn_filter) {
@@ -157,10 +159,9 @@ void OpenVaccineSource::add_split(const std::string& name, Rows rows, size_t rea
   if (rows.empty()) {
     throw Error(cat(name, ": none of ", read, " sequences is left; ", remedy));
   }
-  report_.push_back(cat(name, ": ", rows.size(), " sequences",
-                        rows.size() < read
-                            ? cat("; dropped: ", read - rows.size(), " without SN_filter = 1")
-                            : ""));
+  report_.push_back(cat(
+      name, ": ", rows.size(), " sequences",
+      rows.size() < read ? cat("; dropped: ", read - rows.size(), " without SN_filter = 1") : ""));
   for (const OpenVaccineRow& row : rows) {
     hashes_[name].push_back(hash64(row.tokens.data(), row.tokens.size()));
   }

@@ -63,7 +63,8 @@ class Line {
   float number(const Json& value, std::string_view key) const {
     if (value.is_null()) return std::numeric_limits<float>::quiet_NaN();
     if (!value.is_number() || !std::isfinite(value.get<float>())) {
-      fail(cat("`", value.dump(), "` in `", key, "` is not a number; write null where nothing was "
+      fail(cat("`", value.dump(), "` in `", key,
+               "` is not a number; write null where nothing was "
                "measured"));
     }
     return value.get<float>();
@@ -72,8 +73,8 @@ class Line {
   const Json& list(const std::string& key, size_t length) const {
     const Json& value = need(key);
     if (!value.is_array() || value.size() != length) {
-      fail(cat("`", key, "` has ", value.is_array() ? value.size() : 0, " values, but seq_scored is ",
-               length, "; give one for each scored position"));
+      fail(cat("`", key, "` has ", value.is_array() ? value.size() : 0,
+               " values, but seq_scored is ", length, "; give one for each scored position"));
     }
     return value;
   }

@@ -22,8 +22,8 @@ std::string cache_key(const Paths& files, const ReadOptions& options) {
 
 std::string describe(const ProfileTable& table, const Paths& files, bool from_cache) {
   const TableCounts& counts = table.counts();
-  std::string text = cat(names_of(files), ": ", table.size(), " sequences, ", counts.rows,
-                         " profiles");
+  std::string text =
+      cat(names_of(files), ": ", table.size(), " sequences, ", counts.rows, " profiles");
   const auto note = [&](uint64_t count, const char* what) {
     if (count > 0) text += cat(", ", count, " ", what);
   };
@@ -53,8 +53,7 @@ ProfileTable load_profiles(const Paths& files, const fs::path& folder, const Rea
   // Described before reading: a file that changes meanwhile makes the cache stale, not wrong.
   const std::string key = cache_key(files, options);
   Cached cached;
-  const CacheState state =
-      folder.empty() ? CacheState::absent : open_cache(path, key, cached);
+  const CacheState state = folder.empty() ? CacheState::absent : open_cache(path, key, cached);
   if (state == CacheState::good && cached.sections.size() == kSections) {
     ProfileTable table = table_of(cached);
     notes.push_back(describe(table, files, true));

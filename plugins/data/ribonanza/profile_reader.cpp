@@ -74,7 +74,8 @@ class ProfileReader {
     }
     const uint32_t index = out_.sequence(id, tokens_);
     if (index == TableBuilder::kConflict) {
-      csv_.fail_in(id_, cat("`", id, "` is already the id of another sequence; give each sequence "
+      csv_.fail_in(id_, cat("`", id,
+                            "` is already the id of another sequence; give each sequence "
                             "an id of its own"));
     }
     if (!labelled_) return;

@@ -142,10 +142,10 @@ ProfileTable TableBuilder::finish() {
     data_->counts.without_twin += entry.profiles[k2a3].present != entry.profiles[kDms].present;
   }
   const std::shared_ptr<const Data> data = std::move(data_);
-  return ProfileTable({std::as_bytes(std::span(&data->counts, 1)), as_bytes_of(data->entries),
-                       as_bytes_of(data->ids), as_bytes_of(data->tokens),
-                       as_bytes_of(data->values)},
-                      data);
+  return ProfileTable(
+      {std::as_bytes(std::span(&data->counts, 1)), as_bytes_of(data->entries),
+       as_bytes_of(data->ids), as_bytes_of(data->tokens), as_bytes_of(data->values)},
+      data);
 }
 
 }  // namespace ribo

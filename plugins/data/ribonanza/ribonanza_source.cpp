@@ -84,9 +84,11 @@ Schema<RibonanzaSource::Options> RibonanzaSource::schema() {
       "cached in the run's cache folder.");
   s.param("train", &Options::train, "CSV files of the training split");
   s.param("valid", &Options::valid, "CSV files of the validation split");
-  s.param("test", &Options::test,
-          "CSV files of the test split, used whole; they may lack experiment and reactivity columns");
-  s.param("clip", &Options::clip, "[lowest, highest] label; [] keeps labels as measured").size(0, 2);
+  s.param(
+      "test", &Options::test,
+      "CSV files of the test split, used whole; they may lack experiment and reactivity columns");
+  s.param("clip", &Options::clip, "[lowest, highest] label; [] keeps labels as measured")
+      .size(0, 2);
   s.param("train_min_signal_to_noise", &Options::train_min_signal_to_noise,
           "training profiles below count as not measured; sequences without a profile are dropped");
   s.param("train_require_sn_filter", &Options::train_require_sn_filter,
@@ -152,7 +154,8 @@ RibonanzaSource::RibonanzaSource(const Options& options, const DataContext& cont
     add_split("valid", valid_table, valid,
               "set valid_require_sn_filter: false, or give other files");
   }
-  if (!options.test.empty()) add_split("test", load(options.test, "test"), test, "give other files");
+  if (!options.test.empty())
+    add_split("test", load(options.test, "test"), test, "give other files");
 
   const uint64_t shared = count_shared(hashes_["train"], hashes_["valid"]);
   if (shared > 0) report_.push_back(cat("valid: ", shared, " sequences also occur in train"));
@@ -167,8 +170,7 @@ void RibonanzaSource::add_split(const std::string& name, const ProfileTable& tab
   report_.push_back(cat(name, ": ", selection.describe()));
   hashes_[name] = sequence_hashes(table, selection);
   splits_[name] = std::make_shared<RibonanzaSplit>(table, std::move(selection.samples),
-                                                   options_.clip,
-                                                   options_.flip && name == "train");
+                                                   options_.clip, options_.flip && name == "train");
 }
 
 std::vector<StreamSpec> RibonanzaSource::streams() const {

@@ -31,8 +31,8 @@ class RibonanzaSource final : public DataSource {
   std::vector<std::string> report() const override { return report_; }
 
  private:
-  void add_split(const std::string& name, const ProfileTable& table,
-                 const SelectionRules& rules, const std::string& remedy);
+  void add_split(const std::string& name, const ProfileTable& table, const SelectionRules& rules,
+                 const std::string& remedy);
 
   Options options_;
   std::map<std::string, std::shared_ptr<const Split>, std::less<>> splits_;

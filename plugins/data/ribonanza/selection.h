@@ -24,9 +24,9 @@ struct SelectionRules {
   bool each_needs_sn_filter = false;  // a profile without SN_filter = 1 is not used
   bool both_need_sn_filter = false;   // a sequence without SN_filter = 1 in both is not used
   bool needs_profile = true;          // a sequence of which no profile is used is not used either
-  std::optional<int64_t> max_length;
-  std::optional<int64_t> limit;       // the first so many that pass
-  std::function<bool(size_t)> among;  // null: all; others are not even counted
+  std::optional<int64_t> max_length = {};
+  std::optional<int64_t> limit = {};       // the first so many that pass
+  std::function<bool(size_t)> among = {};  // null: all; others are not even counted
 };
 
 struct Selection {
