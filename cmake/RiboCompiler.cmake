@@ -21,6 +21,12 @@ set(RIBO_PLUGIN_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR}/r
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};$ORIGIN;$ORIGIN/../..")
 set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)  # LibTorch stays where it was found
 
+if(NOT RIBO_SANITIZE)
+  # A library that lacks a symbol fails here, not when it is loaded.
+  string(APPEND CMAKE_SHARED_LINKER_FLAGS " -Wl,-z,defs")
+  string(APPEND CMAKE_MODULE_LINKER_FLAGS " -Wl,-z,defs")
+endif()
+
 find_program(RIBO_CCACHE ccache)
 if(RIBO_CCACHE)
   # ccache must be told that a precompiled header is part of the input.

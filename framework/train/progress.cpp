@@ -44,7 +44,7 @@ int64_t completed_epochs(double epoch) { return static_cast<int64_t>(std::floor(
 
 }  // namespace
 
-std::string format_number(double value) {
+std::string format_score(double value) {
   if (std::isnan(value)) return "nan";  // printf also knows -nan
   const double size = std::abs(value);
   return print(size == 0 || (size >= 1e-3 && size < 1e5) || std::isinf(value) ? "%.4f" : "%.3e",
@@ -67,12 +67,12 @@ std::string format_validation(const ValidationDone& event, int64_t updates) {
   std::string text =
       cat("  update ", pad_left(std::to_string(event.update), std::to_string(updates).size()),
           "  epoch ", pad_left(print("%.1f", event.epoch), print("%.1f", last_epoch).size()),
-          "  loss ", format_number(event.loss));
+          "  loss ", format_score(event.loss));
   for (const auto& score : event.scores) {
-    text += cat("  valid ", score.metric, " ", format_number(score.value));
+    text += cat("  valid ", score.metric, " ", format_score(score.value));
     std::string floors;
     for (const auto& [name, value] : score.floors) {
-      floors += cat(floors.empty() ? "" : ", ", name, " ", format_number(value));
+      floors += cat(floors.empty() ? "" : ", ", name, " ", format_score(value));
     }
     if (!floors.empty()) text += cat("  (", floors, ")");
   }
@@ -122,7 +122,7 @@ void Progress::add(const ValidationDone& event) {
   const char* arrow = validation_.empty() || !(score < last_score_ || score > last_score_) ? ""
                       : score < last_score_                                                ? " ↓"
                                                                                            : " ↑";
-  validation_ = cat("valid ", name, " ", format_number(score), arrow);
+  validation_ = cat("valid ", name, " ", format_score(score), arrow);
   last_score_ = score;
 }
 
@@ -150,7 +150,7 @@ std::string Progress::line(int width) const {
   std::array<std::string, 5> parts = {cat(update_, "/", total_), "", speed(), remaining(),
                                       validation_};
   if (any) {
-    parts[1] = "loss " + format_number(std::isfinite(last_loss_) ? loss_.value() : last_loss_);
+    parts[1] = "loss " + format_score(std::isfinite(last_loss_) ? loss_.value() : last_loss_);
   }
   const auto joined = [&parts] {
     std::string text;
@@ -174,7 +174,7 @@ std::string Progress::line(int width) const {
 std::string Progress::plain_line() const {
   std::string text =
       cat("update ", update_, "/", total_, "  epoch ", print("%.2f", epoch_), "  loss ",
-          format_number(std::isfinite(last_loss_) ? loss_.value() : last_loss_));
+          format_score(std::isfinite(last_loss_) ? loss_.value() : last_loss_));
   for (const std::string& part : {speed(), remaining(), validation_}) {
     if (!part.empty()) text += "  " + part;
   }

@@ -9,7 +9,7 @@
 namespace ribo {
 
 /// "0.1931", "3.200e-05", "nan": four decimals where those say enough.
-RIBO_API std::string format_number(double value);
+RIBO_API std::string format_score(double value);
 
 /// "0:07", "3:12", "1:02:33", "2d 03:04:05"; "?" for what is no time.
 RIBO_API std::string format_duration(double seconds);

@@ -49,12 +49,12 @@ int columns(const std::string& text) {
 }
 
 TEST(Format, Numbers) {
-  EXPECT_EQ(format_number(0.19312), "0.1931");
-  EXPECT_EQ(format_number(0), "0.0000");
-  EXPECT_EQ(format_number(-3e-5), "-3.000e-05");
-  EXPECT_EQ(format_number(1e6), "1.000e+06");
-  EXPECT_EQ(format_number(-nan), "nan");
-  EXPECT_EQ(format_number(-inf), "-inf");
+  EXPECT_EQ(format_score(0.19312), "0.1931");
+  EXPECT_EQ(format_score(0), "0.0000");
+  EXPECT_EQ(format_score(-3e-5), "-3.000e-05");
+  EXPECT_EQ(format_score(1e6), "1.000e+06");
+  EXPECT_EQ(format_score(-nan), "nan");
+  EXPECT_EQ(format_score(-inf), "-inf");
 }
 
 TEST(Format, Durations) {
