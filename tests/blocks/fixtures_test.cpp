@@ -1,0 +1,214 @@
+// Blocks and kernels against references that other code computed in float64. The files lie in
+// tests/fixtures and in the folders of $RIBO_FIXTURES, separated by colons.
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "selective_scan/selective_scan.h"
+#include "support/blocks.h"
+#include "train/safetensors.h"
+#include "train/trainer.h"
+
+namespace ribo {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::relative_error;
+
+constexpr double kLargestOutputError = 1e-5;    // absolute
+constexpr double kLargestGradientError = 1e-4;  // relative to the gradient's largest value
+
+std::vector<fs::path> folders() {
+  std::vector<fs::path> out = {RIBO_TEST_FIXTURES};
+  if (const char* more = std::getenv("RIBO_FIXTURES")) {
+    for (const fs::path& folder : plugins::split_path_list(more)) out.push_back(folder);
+  }
+  return out;
+}
+
+// The files of all folders whose names start so; a folder that cannot be listed fails the test.
+std::vector<fs::path> fixtures(const std::string& prefix) {
+  std::vector<fs::path> out;
+  for (const fs::path& folder : folders()) {
+    std::error_code ec;
+    const size_t before = out.size();
+    for (const auto& entry : fs::directory_iterator(folder, ec)) {
+      const fs::path& path = entry.path();
+      if (path.extension() == ".safetensors" && path.filename().string().starts_with(prefix)) {
+        out.push_back(path);
+      }
+    }
+    if (ec) ADD_FAILURE() << folder.string() << ": " << ec.message();
+    std::sort(out.begin() + static_cast<std::ptrdiff_t>(before), out.end());
+  }
+  return out;
+}
+
+class Fixture {
+ public:
+  explicit Fixture(const fs::path& path) : tensors_(read_safetensors(path, &metadata_)) {}
+
+  bool has(const std::string& name) const { return tensors_.contains(name); }
+  at::Tensor get(const std::string& name) const {
+    const auto it = tensors_.find(name);
+    if (it == tensors_.end()) throw Error("it has no tensor " + name);
+    return it->second;
+  }
+  /// The tensors whose names start with `prefix`, without it.
+  Tensors below(const std::string& prefix) const {
+    Tensors out;
+    for (const auto& [name, tensor] : tensors_) {
+      if (name.starts_with(prefix)) out[name.substr(prefix.size())] = tensor;
+    }
+    return out;
+  }
+  nlohmann::json config() const {
+    const auto it = metadata_.find("config");
+    if (it == metadata_.end()) throw Error("its metadata has no config");
+    return nlohmann::json::parse(it->second);
+  }
+
+ private:
+  Metadata metadata_;
+  Tensors tensors_;
+};
+
+// The largest errors of one file, told when it is done.
+class Errors {
+ public:
+  explicit Errors(std::string name) : name_(std::move(name)) {}
+
+  void output(const std::string& what, const at::Tensor& got, const at::Tensor& want) {
+    if (!fits(what, got, want)) return;
+    const double error = (got - want).abs().max().item<double>();
+    output_ = std::max(output_, error);
+    EXPECT_LE(error, kLargestOutputError) << name_ << ": " << what;
+  }
+  void gradient(const std::string& what, const at::Tensor& got, const at::Tensor& want) {
+    if (!fits("the gradient of " + what, got, want)) return;
+    const double error = relative_error(got, want);
+    if (error >= gradient_) worst_ = what;
+    gradient_ = std::max(gradient_, error);
+    EXPECT_LE(error, kLargestGradientError) << name_ << ": the gradient of " << what;
+  }
+  /// ./run-tests shows these lines.
+  void report(const std::string& what) const {
+    std::printf("fixture: %s: %s, largest output error %.2g, largest gradient error %.2g (%s)\n",
+                name_.c_str(), what.c_str(), output_, gradient_, worst_.c_str());
+    std::fflush(stdout);
+  }
+
+ private:
+  bool fits(const std::string& what, const at::Tensor& got, const at::Tensor& want) {
+    EXPECT_TRUE(got.defined()) << name_ << ": there is no " << what;
+    if (!got.defined()) return false;
+    EXPECT_EQ(got.sizes(), want.sizes()) << name_ << ": " << what;
+    return got.sizes() == want.sizes();
+  }
+  const std::string name_;
+  double output_ = 0, gradient_ = 0;
+  std::string worst_;
+};
+
+void check_mamba_block(const Fixture& f, Errors& errors) {
+  const nlohmann::json c = f.config();
+  const auto integer = [&](const char* key) { return c.at(key).get<int64_t>(); };
+  const int64_t width = integer("d_model");
+  const auto& factory = testing::host().blocks().at("mamba").factory;
+  Diagnostics diagnostics;
+  const auto options = read_options(
+      factory,
+      read_yaml(cat("{type: mamba, norm: none, residual: false, dropout: 0, d_state: ",
+                    integer("d_state"), ", d_conv: ", integer("d_conv"), ", expand: ",
+                    integer("expand"), "}"),
+                "config"),
+      "config", {}, diagnostics);
+  diagnostics.throw_if_any();
+  Shapes in;
+  in.produce("mask", {dim::batch, dim::length});
+  in.produce("single", {dim::batch, dim::length, width});
+  const auto block = factory.make(options.get(), in);
+  load_weights(*block, f.below("weight."));
+
+  const at::Tensor input = f.get("input").clone().set_requires_grad(true);
+  Streams streams;
+  streams.set("single", input);
+  streams.set("mask", at::ones({input.size(0), input.size(1)}, at::kBool));
+  block->train();
+  block->forward(streams);
+  errors.output("the output", streams.single(), f.get("output"));
+  torch::autograd::backward({streams.single()}, {f.get("cotangent")});
+  for (const auto& [name, want] : f.below("grad.")) {
+    if (name == "input") {
+      errors.gradient(name, input.grad(), want);
+    } else {
+      errors.gradient(name, block->named_parameters()[name].grad(), want);
+    }
+  }
+}
+
+// The reference's [B, D, L] is the kernel's [B, L, D]; softplus and gate are the caller's.
+void check_scan(const Fixture& f, Errors& errors) {
+  Tensors in = f.below("in.");
+  for (auto& [name, tensor] : in) tensor = tensor.clone().set_requires_grad(true);
+  const auto optional = [&](const char* name) {
+    return in.contains(name) ? in.at(name) : at::Tensor();
+  };
+  const auto time_second = [](const at::Tensor& x) { return x.transpose(1, 2).contiguous(); };
+  at::Tensor delta = in.at("delta");
+  if (in.contains("delta_bias")) delta = delta + in.at("delta_bias").unsqueeze(-1);
+  delta = at::softplus(delta);
+
+  const at::Tensor &B = in.at("B"), &C = in.at("C"), D = optional("D");
+  const int64_t groups = B.dim() == 4 ? B.size(1) : 1;
+  const int64_t channels = in.at("u").size(1), each = channels / groups;
+  std::vector<at::Tensor> parts;
+  for (int64_t g = 0; g < groups; ++g) {
+    const auto own = [&](const at::Tensor& x, int64_t d) { return x.narrow(d, g * each, each); };
+    const auto of_group = [&](const at::Tensor& x) {
+      return time_second(x.dim() == 4 ? x.select(1, g) : x);
+    };
+    parts.push_back(kernels::selective_scan(
+        time_second(own(in.at("u"), 1)), time_second(own(delta, 1)), own(in.at("A"), 0),
+        of_group(B), of_group(C), D.defined() ? own(D, 0) : D));
+  }
+  at::Tensor y = at::cat(parts, -1).transpose(1, 2);
+  if (in.contains("z")) y = y * at::silu(in.at("z"));
+
+  errors.output("y", y, f.get("out.y"));
+  torch::autograd::backward({y}, {f.get("cotangent")});
+  for (const auto& [name, want] : f.below("grad.")) {
+    if (in.contains(name)) errors.gradient(name, in.at(name).grad(), want);
+  }
+}
+
+void check_all(const std::string& prefix, const std::string& what,
+               void (*check)(const Fixture&, Errors&)) {
+  const std::vector<fs::path> files = fixtures(prefix);
+  EXPECT_FALSE(files.empty()) << "no " << prefix << "*.safetensors in " << RIBO_TEST_FIXTURES;
+  for (const fs::path& path : files) {
+    try {
+      Errors errors(path.stem().string());
+      check(Fixture(path), errors);
+      errors.report(what);
+    } catch (const std::exception& e) {
+      ADD_FAILURE() << path.string() << ": " << e.what();
+    }
+  }
+}
+
+TEST(Fixtures, MambaBlockAgreesWithItsReference) {
+  check_all("mamba_block", "Mamba block", check_mamba_block);
+}
+
+TEST(Fixtures, SelectiveScanAgreesWithItsReference) {
+  check_all("scan_", "selective scan", check_scan);
+}
+
+}  // namespace
+}  // namespace ribo
