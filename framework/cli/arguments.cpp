@@ -22,7 +22,17 @@ bool parse(const Arguments& arguments, const std::string& usage, po::options_des
                   .style(style::unix_style & ~style::allow_guessing)
                   .run(),
               values);
+    // Before notify(), which asks for what is required.
+    if (values.count("help")) {
+      std::cout << usage << "\n" << options;
+      return false;
+    }
     po::notify(values);
+  } catch (const po::required_option&) {
+    throw ConfigError(cat("say which ", positional, "\n", usage.substr(0, usage.find('\n'))));
+  } catch (const po::too_many_positional_options_error&) {
+    throw ConfigError(cat("too many words on the command line; ",
+                          usage.substr(0, usage.find('\n')), " (see --help)"));
   } catch (const po::unknown_option& e) {
     std::vector<std::string> names;
     for (const auto& option : options.options()) names.push_back("--" + option->long_name());
@@ -30,10 +40,6 @@ bool parse(const Arguments& arguments, const std::string& usage, po::options_des
                           did_you_mean(e.get_option_name(), names), " (see --help)"));
   } catch (const po::error& e) {
     throw ConfigError(cat(e.what(), " (see --help)"));
-  }
-  if (values.count("help")) {
-    std::cout << usage << "\n" << options;
-    return false;
   }
   return true;
 }

@@ -1,4 +1,7 @@
-// ribo-run: reads a pipeline, trains its model, and answers questions about it.
+// ribo-run: reads a pipeline, trains its model, and answers questions about it. launcher.cpp calls
+// ribo_main().
+#include <c10/util/Exception.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -62,15 +65,21 @@ void make_data_root_absolute() {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+extern "C" RIBO_API int ribo_main(int argc, char** argv) {
   try {
     make_data_root_absolute();
     return run({argv + 1, argv + argc});
   } catch (const ribo::Error& e) {
     ribo::log::error(e.what());
     return e.exit_status();
+  } catch (const c10::Error& e) {
+    ribo::log::error(e.what_without_backtrace());
+    return 1;
   } catch (const std::exception& e) {
     ribo::log::error(e.what());
+    return 1;
+  } catch (...) {
+    ribo::log::error("something was thrown that is no std::exception");
     return 1;
   }
 }

@@ -3,7 +3,6 @@
 #include <csignal>
 #include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "cli/verbs.h"
 #include "ribo/log.h"

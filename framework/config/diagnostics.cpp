@@ -61,9 +61,13 @@ void Diagnostics::error(const Mark& mark, std::string_view path, std::string_vie
 }
 
 void Diagnostics::throw_if_any() const {
+  constexpr size_t kShown = 25;  // a screen
   if (ok()) return;
   std::string text;
-  for (const std::string& line : errors_) text += (text.empty() ? "" : "\n") + line;
+  for (size_t i = 0; i < std::min(errors_.size(), kShown); ++i) {
+    text += (i ? "\n" : "") + errors_[i];
+  }
+  if (errors_.size() > kShown) text += cat("\n... and ", errors_.size() - kShown, " more");
   throw ConfigError(text);
 }
 

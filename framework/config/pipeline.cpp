@@ -169,9 +169,16 @@ void check_extent(const Value& root, Diagnostics& diagnostics) {
 }  // namespace
 
 Pipeline load_pipeline(const std::string& file, const std::vector<std::string>& sets) {
+  Diagnostics diagnostics;
+  Pipeline pipeline = load_pipeline(file, sets, diagnostics);
+  diagnostics.throw_if_any();
+  return pipeline;
+}
+
+Pipeline load_pipeline(const std::string& file, const std::vector<std::string>& sets,
+                       Diagnostics& diagnostics) {
   Pipeline pipeline;
   pipeline.file = file;
-  Diagnostics diagnostics;
   std::optional<Value> root = Loader(pipeline.notes, diagnostics).load(file, Mark{});
   if (!root) diagnostics.throw_if_any();
   pipeline.root = std::move(*root);
@@ -181,13 +188,15 @@ Pipeline load_pipeline(const std::string& file, const std::vector<std::string>& 
   // What is still relative came from the command line.
   make_plugins_absolute(pipeline.root, fs::current_path(), diagnostics);
   check_keys(pipeline.root, diagnostics);
+  const size_t readable = diagnostics.errors().size();
   expand_uses(pipeline.root, pipeline.notes, diagnostics);
   check_extent(pipeline.root, diagnostics);
+  // A use that stands for nothing would shift the entries behind it.
+  if (diagnostics.errors().size() > readable) diagnostics.throw_if_any();
   if (!pipeline.root.find("name")) {
     const Value name = Value::scalar(fs::path(file).stem().string(), pipeline.root.mark);
     pipeline.root.members.insert(pipeline.root.members.begin(), {"name", pipeline.root.mark, name});
   }
-  diagnostics.throw_if_any();
   return pipeline;
 }
 

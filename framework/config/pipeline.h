@@ -24,4 +24,9 @@ struct Pipeline {
 /// The sections themselves are checked by their owners. Throws ConfigError holding all problems.
 Pipeline load_pipeline(const std::string& file, const std::vector<std::string>& sets);
 
+/// The same, but a problem that leaves every section as its file says it (an unknown key, a `--set`
+/// that cannot be applied) goes to `diagnostics`, so that the sections' owners can add theirs.
+Pipeline load_pipeline(const std::string& file, const std::vector<std::string>& sets,
+                       Diagnostics& diagnostics);
+
 }  // namespace ribo

@@ -58,7 +58,9 @@ void YamlBuilder::OnAnchor(const YAML::Mark& place, const std::string& name) {
 }
 
 void YamlBuilder::OnAlias(const YAML::Mark& place, YAML::anchor_t) {
-  error(mark(place), "aliases are not supported; use define: and use:");
+  // Once: a file that uses them uses many.
+  if (!told_alias_) error(mark(place), "aliases are not supported; use define: and use:");
+  told_alias_ = true;
   add(Value::scalar("", mark(place)), place);
 }
 

@@ -83,6 +83,7 @@ class YamlBuilder final : public YAML::EventHandler {
   std::optional<YAML::Mark> last_quoted_;
   size_t values_ = 0;
   bool started_ = false;
+  bool told_alias_ = false;
 };
 
 }  // namespace ribo

@@ -3,6 +3,7 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -40,7 +41,8 @@ bool check_characters(std::string_view text, const std::shared_ptr<const std::st
   return true;
 }
 
-std::string remedy(std::string_view problem, std::string_view line) {
+// `line` = the one that the problem stands in, `column` where, from 0.
+std::string remedy(std::string_view problem, std::string_view line, int column) {
   static const std::pair<std::string_view, std::string_view> kRemedies[] = {
       {"illegal map value", "; quote text that holds \": \""},
       {"end of map not found", "; check the indentation"},
@@ -55,6 +57,11 @@ std::string remedy(std::string_view problem, std::string_view line) {
   };
   if (line.find("${") != std::string_view::npos) {
     return "; inside [..] and {..}, quote text that holds ${...}";
+  }
+  // The first colon of its line: this line was read as the rest of a value above.
+  const std::string_view before = line.substr(0, static_cast<size_t>(std::max(column, 0)));
+  if (problem.starts_with("illegal map value") && before.find(':') == std::string_view::npos) {
+    return "; check the indentation: this line stands deeper than the one above it";
   }
   for (const auto& [start, text] : kRemedies) {
     if (problem.starts_with(start)) return std::string(text);
@@ -93,8 +100,8 @@ std::optional<Value> read(std::string_view text, const std::string& file_name, b
     // told already
   } catch (const YAML::Exception& e) {
     if (builder.check_last_quote()) return std::nullopt;
-    diagnostics.error(builder.mark(e.mark), "",
-                      cat("not valid YAML: ", e.msg, remedy(e.msg, line_at(text, e.mark.line))));
+    const std::string hint = remedy(e.msg, line_at(text, e.mark.line), e.mark.column);
+    diagnostics.error(builder.mark(e.mark), "", cat("not valid YAML: ", e.msg, hint));
   }
   if (diagnostics.errors().size() > before) return std::nullopt;
   return std::move(builder.root());

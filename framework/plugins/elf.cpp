@@ -12,6 +12,8 @@ namespace ribo::plugins {
 
 std::string check_elf(const std::filesystem::path& path) {
   std::error_code ec;
+  // Opening a pipe would wait for its other end.
+  if (!std::filesystem::is_regular_file(path, ec)) return "is not a regular file";
   const uint64_t size = std::filesystem::file_size(path, ec);
   std::ifstream in(path, std::ios::binary);
   if (ec || !in) return cat("cannot be read: ", ec ? ec.message() : std::strerror(errno));

@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cctype>
 #include <boost/dll/library_info.hpp>
 #include <boost/dll/shared_library.hpp>
 
@@ -45,14 +46,33 @@ std::string check_info(const PluginInfo& info) {
     return differs("LibTorch", cat(info.torch_abi), cat(RIBO_TORCH_ABI),
                    "rebuild the plugin with the LibTorch that Ribo was built with");
   }
+  if (!info.build_tag || !info.name || !info.version || !info.doc || !info.setup) {
+    return "its descriptor has an empty field; use RIBO_PLUGIN to define it";
+  }
   if (std::string_view(info.build_tag) != RIBO_BUILD_TAG) {
     return differs("the build", cat("\"", info.build_tag, "\""), cat("\"", RIBO_BUILD_TAG, "\""),
                    "rebuild the plugin with the same compiler and options");
   }
-  if (!info.name || !info.version || !info.doc || !info.setup) {
-    return "its descriptor has an empty field; use RIBO_PLUGIN to define it";
+  const std::string_view name = info.name;
+  const auto is_odd = [](unsigned char c) { return !std::isalnum(c) && c != '_' && c != '-'; };
+  if (name.empty() || std::any_of(name.begin(), name.end(), is_odd)) {
+    return cat("its name is \"", name, "\", but types are called <name>/<type>; use letters, digits, "
+               "_ and - alone in RIBO_PLUGIN");
   }
   return "";
+}
+
+// What the dynamic linker said, without Boost's frame around it.
+std::string loader_message(const std::string& what) {
+  constexpr std::string_view before = "dlerror system message: ";
+  const size_t begin = what.find(before), end = what.rfind("): ");
+  if (begin == std::string::npos || end == std::string::npos || end < begin) return what;
+  return what.substr(begin + before.size(), end - begin - before.size());
+}
+
+std::string message_of(const std::exception& e) {
+  const auto* torch = dynamic_cast<const c10::Error*>(&e);
+  return torch ? torch->what_without_backtrace() : e.what();
 }
 
 }  // namespace
@@ -123,7 +143,9 @@ void Host::search(const fs::path& place, bool built_in, bool named) {
 }
 
 std::string Host::load(const fs::path& given, bool built_in) {
-  const fs::path file = fs::canonical(given);
+  std::error_code ec;
+  const fs::path file = fs::canonical(given, ec);
+  if (ec) return cat("cannot be read: ", ec.message());  // a link to nowhere
   for (const Plugin* p : plugins_) {
     if (p->file == file) return "";  // two search folders may hold one file
   }
@@ -140,7 +162,8 @@ std::string Host::load(const fs::path& given, bool built_in) {
     keep->library.load(file.string(), dll::load_mode::rtld_now | dll::load_mode::rtld_local);
     info = &keep->library.get<const PluginInfo>("ribo_plugin");
   } catch (const std::exception& e) {
-    return cat("cannot be loaded: ", e.what());
+    return cat("cannot be loaded: ", loader_message(e.what()),
+               "; rebuild it against this version of Ribo and link all that it uses");
   }
   // From here on the library stays, refused or not: its code has been mapped and may have run.
   Kept& k = *kept().emplace_back(std::move(keep));
@@ -151,9 +174,10 @@ std::string Host::load(const fs::path& given, bool built_in) {
   try {
     info->setup(found);
   } catch (const std::exception& e) {
-    return cat("its setup failed: ", e.what());
+    return cat("the setup of ", info->name, " ", info->version, " failed: ", message_of(e));
   } catch (...) {
-    return "its setup failed with something that is no std::exception";
+    return cat("the setup of ", info->name, " ", info->version,
+               " threw something that is no std::exception");
   }
 
   const auto merge = [&](auto& ours, auto& theirs, const char* kind) {

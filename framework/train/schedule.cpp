@@ -33,6 +33,11 @@ double progress(int64_t update, int64_t from, int64_t to) {
 template <class Options>
 void add_common(Schema<Options>& s) {
   s.param("warmup", &Options::warmup, "linear warm-up from zero, e.g. 100u or 0.1e");
+  s.check([](const Options& o) -> std::string {
+    return o.warmup.unit == Interval::Unit::seconds
+               ? "warmup must be updates (100u) or epochs (0.1e)"
+               : "";
+  });
 }
 
 struct Cosine final : Schedule {

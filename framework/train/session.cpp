@@ -2,21 +2,54 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 
 #include "ribo/log.h"
 #include "train/floors.h"
+#include "train/guarded.h"
 
 namespace ribo {
 namespace fs = std::filesystem;
 namespace {
 
-// The value of a required top-level section; an empty map, with a diagnostic, where it is missing.
-const Value& section(const Value& root, std::string_view key, std::string_view example,
+// The value of a required top-level section; null, with a diagnostic, where it is missing.
+const Value* section(const Value& root, std::string_view key, std::string_view example,
                      Diagnostics& diagnostics) {
-  static const Value nothing = Value::map();
-  if (const Value* value = root.find(key); value && !value->is_null()) return *value;
+  if (const Value* value = root.find(key); value && !value->is_null()) return value;
   diagnostics.error(root.mark, key, cat("missing; e.g. `", key, ": ", example, "`"));
-  return nothing;
+  return nullptr;
+}
+
+// Loads the plugins; a refusal of one that the pipeline names tells where it does.
+std::unique_ptr<plugins::Host> load_plugins(std::vector<fs::path> search, const Value* named,
+                                            const std::vector<std::string>& files) {
+  std::copy_if(files.begin(), files.end(), std::back_inserter(search),
+               [](const std::string& file) { return !file.empty(); });
+  try {
+    return std::make_unique<plugins::Host>(search);
+  } catch (const PluginError& e) {
+    const std::string what = e.what();
+    for (size_t i = 0; i < files.size(); ++i) {
+      if (!what.starts_with(files[i] + ": ")) continue;
+      const Mark& mark = named->is_list() ? named->items[i].mark : named->mark;
+      throw PluginError(cat(mark.str(), ": plugins[", i, "]: ", what));
+    }
+    throw;
+  }
+}
+
+bool is_device(const std::string& text) {
+  try {
+    const at::Device device(text);
+    return device.is_cpu() || device.is_cuda();
+  } catch (const c10::Error&) {
+    return false;
+  }
+}
+
+template <class Factory>
+Origin origin_of(const Chosen<Factory>& chosen) {
+  return {chosen.entry->plugin, chosen.path, chosen.type};
 }
 
 // Picks an optimizer or a schedule: tables of the host itself, without plugins.
@@ -45,10 +78,10 @@ const Factory* choose_own(const std::map<std::string, Factory, std::less<>>& tab
 
 }  // namespace
 
-Session::Session(const SessionRequest& request)
-    : pipeline_(load_pipeline(request.pipeline, request.sets)) {
-  const Value& root = pipeline_.root;
+Session::Session(const SessionRequest& request) {
   Diagnostics diagnostics;
+  pipeline_ = load_pipeline(request.pipeline, request.sets, diagnostics);
+  const Value& root = pipeline_.root;
   const auto read = [&](std::string_view key, auto& out) {
     const Value* value = root.find(key);
     if (!value) return;
@@ -61,27 +94,32 @@ Session::Session(const SessionRequest& request)
   read("seed", seed);
   read("plugins", plugin_files);
   seed_ = static_cast<uint64_t>(seed);
-  diagnostics.throw_if_any();
-
-  std::vector<fs::path> search = request.plugin_path;
-  search.insert(search.end(), plugin_files.begin(), plugin_files.end());
-  host_ = std::make_unique<plugins::Host>(search);
-
-  const Value& data = section(root, "data", "{type: simulated}", diagnostics);
-  const Value& model = section(root, "model", "{streams: ..., blocks: [...]}", diagnostics);
-  const Value& loss = section(root, "loss", "{type: mae}", diagnostics);
-  const Value& metrics = section(root, "metrics", "[{type: mae}]", diagnostics);
-  const Value& train = section(root, "train", "{optimizer: ..., schedule: ...}", diagnostics);
-  if (!data.members.empty()) {
-    data_choice_ = choose(*host_, host_->data(), "data source", data, "data", {}, diagnostics);
+  if (seed < 0) {
+    diagnostics.error(root.find("seed")->mark, "seed", cat("must be at least 0, got ", seed));
   }
-  if (!model.members.empty()) plan_ = read_plan(model, *host_, diagnostics);
-  if (!loss.members.empty()) {
-    loss_choice_ = choose(*host_, host_->losses(), "loss", loss, "loss", {}, diagnostics);
+  const bool names_a_folder =
+      !name_.empty() && name_ != "." && name_ != ".." && name_.find('/') == std::string::npos;
+  if (const Value& name = *root.find("name"); name.is_scalar() && !names_a_folder) {
+    diagnostics.error(name.mark, "name", cat("must name a run's folder, got ", name.describe(),
+                                             "; give a name without \"/\""));
   }
-  if (metrics.is_list() && !metrics.items.empty()) {
-    for (size_t i = 0; i < metrics.items.size(); ++i) {
-      const Value& item = metrics.items[i];
+  host_ = load_plugins(request.plugin_path, root.find("plugins"), plugin_files);
+
+  const Value* data = section(root, "data", "{type: simulated}", diagnostics);
+  const Value* model = section(root, "model", "{streams: ..., blocks: [...]}", diagnostics);
+  const Value* loss = section(root, "loss", "{type: mae}", diagnostics);
+  const Value* metrics = section(root, "metrics", "[{type: mae}]", diagnostics);
+  const Value* train = section(root, "train", "{optimizer: ..., schedule: ...}", diagnostics);
+  if (data) {
+    data_choice_ = choose(*host_, host_->data(), "data source", *data, "data", {}, diagnostics);
+  }
+  if (model) plan_ = read_plan(*model, *host_, diagnostics);
+  if (loss) {
+    loss_choice_ = choose(*host_, host_->losses(), "loss", *loss, "loss", {}, diagnostics);
+  }
+  if (metrics && metrics->is_list() && !metrics->items.empty()) {
+    for (size_t i = 0; i < metrics->items.size(); ++i) {
+      const Value& item = metrics->items[i];
       const std::string path = cat("metrics[", i, "]");
       auto chosen = choose(*host_, host_->metrics(), "metric", item, path, {"name"}, diagnostics);
       std::string name = chosen.type;
@@ -89,34 +127,31 @@ Session::Session(const SessionRequest& request)
         const std::string wrong = read_value(*given, name);
         if (!wrong.empty()) diagnostics.error(given->mark, path + ".name", wrong);
       }
-      if (std::find(metric_names_.begin(), metric_names_.end(), name) != metric_names_.end()) {
+      const auto same = std::find(metric_names_.begin(), metric_names_.end(), name);
+      if (!name.empty() && same != metric_names_.end()) {
         diagnostics.error(item.mark, path, cat("a second metric is called \"", name,
                                                "\"; give it a name of its own with \"name\""));
       }
       metric_names_.push_back(name);
       metric_choices_.push_back(std::move(chosen));
     }
-  } else if (root.find("metrics")) {
-    diagnostics.error(metrics.mark, "metrics",
+  } else if (metrics) {
+    diagnostics.error(metrics->mark, "metrics",
                       "expected a list such as [{type: mae}]; the first one decides what is best");
   }
-  if (!train.members.empty()) {
-    train_schema().parse(train, "train", {}, diagnostics, &options_);
-    if (train.find("optimizer")) {
+  if (train) {
+    train_schema().parse(*train, "train", {}, diagnostics, &options_);
+    if (train->find("optimizer")) {
       optimizer_ = choose_own(optimizers(), "optimizer", options_.optimizer, "train.optimizer",
                               optimizer_options_, diagnostics);
     }
-    if (train.find("schedule")) {
+    if (train->find("schedule")) {
       schedule_ = choose_own(schedules(), "schedule", options_.schedule, "train.schedule",
                              schedule_options_, diagnostics);
     }
-    if (diagnostics.ok() && options_.device != "auto") {
-      try {
-        (void)at::Device(options_.device);
-      } catch (const c10::Error&) {
-        diagnostics.error(train.find("device")->mark, "train.device",
-                          cat("\"", options_.device, "\" is no device; say cpu, cuda or cuda:0"));
-      }
+    if (options_.device != "auto" && !is_device(options_.device)) {
+      diagnostics.error(train->find("device")->mark, "train.device",
+                        cat("\"", options_.device, "\" is no device; say cpu, cuda or cuda:0"));
     }
   }
   diagnostics.throw_if_any();
@@ -150,44 +185,49 @@ void Session::open() {
     throw Error(cat("cannot create the cache folder ", context.cache.string(), ": ", ec.message(),
                     "; set RIBO_CACHE to a writable folder"));
   }
-  // A data source's messages name file and line themselves; a prefix would only hide them.
-  data_ = data_choice_.entry->factory.make(data_choice_.options.get(), context);
-  specs_ = data_->streams();
+  origin_of(data_choice_).guard_foreign([&] {
+    data_ = data_choice_.entry->factory.make(data_choice_.options.get(), context);
+    specs_ = data_->streams();
+  });
 
   Diagnostics diagnostics;
   walk_plan(plan_, *pipeline_.root.find("model"), specs_, diagnostics);
   diagnostics.throw_if_any();
-  const auto fits = [&](const auto& chosen, const auto& product, const Mark& mark) {
+  const auto fits = [&](auto& product, const Mark& mark) {
     Shapes shapes = plan_.result;
     try {
-      plugins::guarded(*chosen.entry->plugin, chosen.path, chosen.type,
-                       [&] { product->shapes(shapes); });
+      product.shapes(shapes);
     } catch (const ConfigError& e) {
       diagnostics.error(mark, "", e.what());
     }
   };
-  const std::shared_ptr<Loss> loss = make<Loss>(loss_choice_);
-  fits(loss_choice_, loss, pipeline_.root.find("loss")->mark);
+  const auto loss =
+      std::make_shared<GuardedLoss>(make<Loss>(loss_choice_), origin_of(loss_choice_));
+  fits(*loss, pipeline_.root.find("loss")->mark);
   loss_ = loss;
   for (size_t i = 0; i < metric_choices_.size(); ++i) {
-    const std::shared_ptr<Metric> metric = make<Metric>(metric_choices_[i]);
-    fits(metric_choices_[i], metric, pipeline_.root.find("metrics")->items[i].mark);
+    const auto& chosen = metric_choices_[i];
+    const auto metric = std::make_shared<GuardedMetric>(make<Metric>(chosen), origin_of(chosen));
+    fits(*metric, pipeline_.root.find("metrics")->items[i].mark);
     metrics_.push_back({metric_names_[i], metric});
   }
   diagnostics.throw_if_any();
 }
 
 std::shared_ptr<const Split> Session::split(std::string_view name) const {
-  auto split = data_->split(name);
+  const Origin origin = origin_of(data_choice_);
+  const auto split = origin.guard_foreign([&] { return data_->split(name); });
   if (!split || split->size() == 0) {
     throw Error(cat("data (", data_choice_.type, "): there are no sequences in the split \"", name,
                     "\""));
   }
-  return split;
+  return std::make_shared<GuardedSplit>(split, origin);
 }
 
 std::shared_ptr<Model> Session::build_model() const {
   at::manual_seed(seed_);
+  // cuDNN's attention backward can give NaN on Hopper with a mask (pytorch issue 196678).
+  at::globalContext().setSDPUseCuDNN(false);
   auto model = std::make_shared<Model>(plan_);
   model->to(device());
   return model;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "config/yaml_reader.h"
 #include "temp_folder.h"
 

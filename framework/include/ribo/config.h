@@ -77,7 +77,7 @@ class RIBO_API Diagnostics {
   bool ok() const { return errors_.empty(); }
   /// Each as `file:line:col: path: what`, sorted by place.
   const std::vector<std::string>& errors() const { return errors_; }
-  /// Throws one ConfigError with all lines; nothing if there is none.
+  /// Throws one ConfigError with all lines, or the first of very many; nothing if there is none.
   void throw_if_any() const;
 
  private:

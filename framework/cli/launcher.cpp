@@ -1,0 +1,22 @@
+// The program itself: sets what must be in the environment before LibTorch's OpenMP starts, then
+// loads the rest. (libgomp reads its environment while it is loaded.)
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+int main(int argc, char** argv) {
+  // By default libgomp's threads spin for milliseconds at the end of each parallel region. When
+  // another process holds a core, that makes a training several times as slow; a short spin costs
+  // a quiet machine next to nothing.
+  if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "10000", 0);
+
+  // Found through this program's own RUNPATH.
+  void* library = dlopen("libribo_cli.so", RTLD_NOW | RTLD_GLOBAL);
+  if (!library) {
+    std::fprintf(stderr, "error: ribo-run cannot load its libraries: %s\n", dlerror());
+    return 3;
+  }
+  const auto run = reinterpret_cast<int (*)(int, char**)>(dlsym(library, "ribo_main"));
+  return run ? run(argc, argv) : 3;
+}
