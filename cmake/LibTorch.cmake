@@ -46,3 +46,6 @@ if(RIBO_CUDA_VERSION)
   target_link_libraries(Torch::torch INTERFACE
     -Wl,--push-state,--no-as-needed c10_cuda torch_cuda -Wl,--pop-state)
 endif()
+
+# An installed Ribo uses LibTorch where it was found.
+list(APPEND CMAKE_INSTALL_RPATH ${torch_root}/lib)

@@ -9,7 +9,7 @@ function(ribo_add_plugin name)
     ribo_share_pch(${name})
     set_target_properties(${name} PROPERTIES
       LIBRARY_OUTPUT_DIRECTORY ${RIBO_PLUGIN_OUTPUT_DIRECTORY}
-      INSTALL_RPATH "$ORIGIN/../..")
+      INSTALL_RPATH "$ORIGIN/../..;${CMAKE_INSTALL_RPATH}")
     install(TARGETS ${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/ribo/plugins)
     set_property(GLOBAL APPEND PROPERTY RIBO_PLUGINS ${name})
   endif()

@@ -65,13 +65,27 @@ fs::path find_resumed(const std::string& what, const fs::path& runs, const Sessi
   return {};
 }
 
+void make_given_dir(const fs::path& directory) {
+  if (fs::exists(directory / "metrics.jsonl")) {
+    throw ConfigError(cat("--run-dir ", directory.string(), ": holds a run already; --resume ",
+                          directory.string(), " goes on with it"));
+  }
+  std::error_code ec;
+  fs::create_directories(directory, ec);
+  if (!ec && !fs::is_directory(directory)) ec = std::make_error_code(std::errc::not_a_directory);
+  if (ec) {
+    throw Error(cat("cannot create ", directory.string(), ": ", ec.message(),
+                    "; choose a writable folder with --run-dir"));
+  }
+}
+
 // Starts this command again without a terminal, once it is known to be a sound one.
-int start_detached(const Arguments& arguments, const fs::path& directory) {
+int start_detached(const Arguments& arguments, const fs::path& directory, bool names_directory) {
   Arguments again = {"ribo-run", "train"};
   for (const std::string& a : arguments) {
     if (a != "--detach") again.push_back(a);
   }
-  again.insert(again.end(), {"--run-dir", directory.string()});
+  if (!names_directory) again.insert(again.end(), {"--run-dir", directory.string()});
   const fs::path output = directory / "output.txt";
   const int pid = detach(again, output.string());
   std::cout << "started process " << pid << "\n  run:    " << directory.string()
@@ -95,6 +109,12 @@ int train(const Arguments& arguments) {
     return 0;
   }
 
+  // What is wrong with the pipeline or its data is told before a run directory is made, and at the
+  // terminal even when the run itself goes into the background.
+  if (session.options().threads) at::set_num_threads(static_cast<int>(*session.options().threads));
+  session.open();
+  (void)session.device();
+
   const fs::path runs = values["runs"].as<std::string>();
   fs::path resumed;
   if (values.count("resume")) {
@@ -107,19 +127,21 @@ int train(const Arguments& arguments) {
     directory = is_run ? resumed : checkpoint.parent_path().parent_path();
   } else if (values.count("run-dir")) {
     directory = values["run-dir"].as<std::string>();
-    fs::create_directories(directory);
+    make_given_dir(directory);
   } else {
-    directory = create_run_dir(runs, session.name());
+    try {
+      directory = create_run_dir(runs, session.name());
+    } catch (const Error& e) {
+      throw Error(cat(e.what(), "; choose a writable folder with --runs"));
+    }
   }
   directory = fs::absolute(directory).lexically_normal();
-  if (values.count("detach")) return start_detached(arguments, directory);
+  if (values.count("detach")) return start_detached(arguments, directory, values.count("run-dir"));
 
   install_run_signals();
   log::add_file((directory / "run.log").string());
   log::info(cat("ribo-run ", RIBO_VERSION, ": ", session.name(), " -> ", directory.string()));
   for (const std::string& note : session.pipeline().notes) log::info(note);
-  if (session.options().threads) at::set_num_threads(static_cast<int>(*session.options().threads));
-  session.open();
   for (const std::string& line : session.data().report()) log::info(line);
   if (resumed.empty()) {
     write_file_atomically(directory / "pipeline.yaml", to_yaml(session.pipeline().root));

@@ -149,7 +149,9 @@ void forward_checkpointed(Streams& streams, std::function<void(Streams&)> run) {
 
   const at::Tensor anchor = at::empty({0}).set_requires_grad(true);
   Streams result;
-  const variable_list outputs = Checkpoint::apply(segment, &result, anchor, tensors);
+  // As a TensorList: autograd would take a vector for no tensors at all.
+  const variable_list outputs =
+      Checkpoint::apply(segment, &result, anchor, at::TensorList(tensors));
   for (size_t i = 0; i < outputs.size(); ++i) result.set(segment->outputs[i], outputs[i]);
   streams = std::move(result);
 }

@@ -66,13 +66,27 @@ std::unique_ptr<at::ObserverContext> on_operator(const at::RecordFunction& fn) {
 
 struct CostProbe final : ModelNode::Probe {
   void before(const PlanNode& node) override {
-    cost.blocks.push_back({&node, 0, -flops, -memory->live});
+    if (node.is_group()) {
+      groups.push_back({cost.blocks.size(), memory->live});
+    } else {
+      cost.blocks.push_back({&node, 0, -flops, -memory->live});
+    }
   }
-  void after(const PlanNode&) override {
-    cost.blocks.back().flops += flops;
-    cost.blocks.back().activation_bytes += memory->live;
+  void after(const PlanNode& node) override {
+    if (!node.is_group()) {
+      cost.blocks.back().flops += flops;
+      cost.blocks.back().activation_bytes += memory->live;
+      return;
+    }
+    // What the group's blocks made is gone again; what is left of it is its last one's output.
+    const auto [first, live_before] = groups.back();
+    groups.pop_back();
+    if (first == cost.blocks.size()) return;
+    for (size_t i = first; i < cost.blocks.size(); ++i) cost.blocks[i].activation_bytes = 0;
+    cost.blocks.back().activation_bytes = memory->live - live_before;
   }
   ModelCost cost;
+  std::vector<std::pair<size_t, int64_t>> groups;  // checkpointed: first block, memory before
   int64_t flops = 0;
   std::shared_ptr<AllocationCounter> memory = std::make_shared<AllocationCounter>();
 };

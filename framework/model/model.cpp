@@ -19,20 +19,22 @@ ModelNode::ModelNode(const PlanNode& plan) : torch::nn::Module("node"), plan_(pl
 }
 
 void ModelNode::forward(Streams& streams) {
-  if (plan_.checkpoint && is_training() && at::GradMode::is_enabled()) {
+  const bool checkpoint = plan_.checkpoint && is_training() && at::GradMode::is_enabled();
+  const bool probed = probe_ && (block_ || checkpoint);
+  if (probed) probe_->before(plan_);
+  if (checkpoint) {
     forward_checkpointed(streams, [this](Streams& s) { run(s); });
   } else {
     run(streams);
   }
+  if (probed) probe_->after(plan_);
 }
 
 void ModelNode::run(Streams& streams) {
   for (auto& child : children_) child->forward(streams);
   if (!block_) return;
-  if (probe_) probe_->before(plan_);
   plugins::guarded(*plan_.entry->plugin, plan_.path, plan_.type,
                    [&] { block_->forward(streams); });
-  if (probe_) probe_->after(plan_);
 }
 
 void ModelNode::train(bool on) {

@@ -21,7 +21,8 @@ class ModelNode : public torch::nn::Module {
 
   const PlanNode& plan() const { return plan_; }
   const std::vector<std::shared_ptr<ModelNode>>& children_in_order() const { return children_; }
-  /// Called around each block of this subtree when set (for measuring).
+  /// Called around each block of this subtree, and around each group that is checkpointed as a
+  /// whole, when set (for measuring).
   struct Probe {
     virtual ~Probe() = default;
     virtual void before(const PlanNode& node) = 0;

@@ -4,9 +4,9 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cctype>
 #include <boost/dll/library_info.hpp>
 #include <boost/dll/shared_library.hpp>
+#include <cctype>
 
 #include "plugins/elf.h"
 #include "ribo/log.h"
@@ -56,8 +56,8 @@ std::string check_info(const PluginInfo& info) {
   const std::string_view name = info.name;
   const auto is_odd = [](unsigned char c) { return !std::isalnum(c) && c != '_' && c != '-'; };
   if (name.empty() || std::any_of(name.begin(), name.end(), is_odd)) {
-    return cat("its name is \"", name, "\", but types are called <name>/<type>; use letters, digits, "
-               "_ and - alone in RIBO_PLUGIN");
+    return cat("its name is \"", name, "\", but its types are called <name>/<type>; use letters, "
+               "digits, _ and - alone");
   }
   return "";
 }

@@ -84,6 +84,8 @@ std::vector<std::vector<int64_t>> Loader::order(int64_t epoch) const {
   const auto together = static_cast<size_t>(options_.batch * options_.world_size);
   if (options_.training) {
     shuffle(all, seed);
+    // Before the sort, which would leave out the longest ones of every epoch.
+    all.resize(static_cast<size_t>(batches_per_epoch()) * together);
     if (options_.bucket) {
       for (size_t i = 0; i < all.size(); i += together * kBucketBatches) {
         const auto begin = all.begin() + static_cast<std::ptrdiff_t>(i);

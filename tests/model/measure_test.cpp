@@ -24,7 +24,7 @@ TEST(Measure, CountsALinearLayer) {
   const ModelCost cost = cost_of("  - {type: reactivity_head, norm: false}\n");
   ASSERT_EQ(cost.blocks.size(), 2u);
   EXPECT_EQ(cost.blocks[0].flops, 0) << "a look-up computes nothing";
-  EXPECT_EQ(cost.blocks[1].flops, 2 * B * L * C * 2);
+  EXPECT_EQ(cost.blocks[1].flops, 2 * B * L * C * 2 + B * L * 2);  // and the bias
   EXPECT_EQ(cost.blocks[0].parameters, 5 * C);
   EXPECT_EQ(cost.blocks[1].parameters, 2 * C + 2);
   EXPECT_EQ(cost.parameters, 5 * C + 2 * C + 2);
@@ -43,7 +43,8 @@ TEST(Measure, CountsAConvolution) {
 TEST(Measure, CountsADepthwiseConvolution) {
   const ModelCost cost = cost_of(
       "  - {type: sepcnn, kernels: [7], expand: 2, norm: none, activation: none, dropout: 0}\n");
-  EXPECT_EQ(cost.blocks[1].flops, 2 * B * L * C * 7 + 2 * 2 * B * L * C * 2 * C + B * L * C);
+  EXPECT_EQ(cost.blocks[1].flops, 2 * B * L * C * 7 + 2 * 2 * B * L * C * 2 * C + B * L * 3 * C +
+                                      B * L * C);  // and two biases, the residual sum
 }
 
 TEST(Measure, CountsAttention) {
@@ -54,8 +55,8 @@ TEST(Measure, CountsAttention) {
         training);
     const int64_t projections = 2 * B * L * C * C * (3 + 1 + 3 + 3);
     const int64_t attention = 4 * B * L * L * C;  // queries with keys, weights with values
-    const int64_t sums = 2 * B * L * C;
-    EXPECT_EQ(cost.blocks[1].flops, projections + attention + sums);
+    const int64_t biases = B * L * C * (1 + 3 + 1), sums = 2 * B * L * C;
+    EXPECT_EQ(cost.blocks[1].flops, projections + attention + biases + sums);
   }
 }
 
@@ -68,17 +69,21 @@ TEST(Measure, CountsEachTurnOfARepeat) {
 }
 
 TEST(Measure, ActivationsAreWhatAForwardPassLeavesBehind) {
-  const std::string text =
-      "streams: {single: 16}\nblocks:\n  - {type: embedding}\n"
-      "  - {type: transformer, heads: 2}\n  - {type: reactivity_head}\n";
-  const auto model = testing::make_model(text);
-  model->train();
-  Streams batch = testing::make_batch({L, L, L}), again = testing::make_batch({L, L, L});
-  const ModelCost cost = measure(*model, batch);
-  const testing::MemoryCounter memory;
-  model->forward(again);
-  EXPECT_EQ(cost.activation_bytes, memory.live());
-  EXPECT_GT(cost.blocks[1].activation_bytes, 10 * cost.blocks[0].activation_bytes);
+  for (const std::string checkpoint : {"false", "true"}) {
+    const auto model = testing::make_model(
+        "streams: {single: 16}\nblocks:\n  - {type: embedding}\n  - repeat: 2\n"
+        "    checkpoint: " + checkpoint + "\n    blocks: [{type: transformer, heads: 2}, "
+        "{type: conv, checkpoint: " + checkpoint + "}]\n  - {type: reactivity_head}\n");
+    model->train();
+    Streams batch = testing::make_batch({L, L, L}), again = testing::make_batch({L, L, L});
+    const ModelCost cost = measure(*model, batch);
+    const testing::MemoryCounter memory;
+    model->forward(again);
+    EXPECT_EQ(cost.activation_bytes, memory.live());
+    if (checkpoint == "false") {
+      EXPECT_GT(cost.blocks[1].activation_bytes, 10 * cost.blocks[0].activation_bytes);
+    }
+  }
 }
 
 TEST(Measure, CheckpointedBlocksKeepLittle) {

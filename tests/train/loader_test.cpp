@@ -87,7 +87,7 @@ TEST(Loader, AnEpochVisitsNoSampleTwiceAndFewNever) {
         if (!once.contains(i)) left_out.insert(i);
       }
     }
-    EXPECT_GT(left_out.size(), 10u) << "it is not always the same ones that are left out";
+    EXPECT_GT(left_out.size(), 20u) << "the same ones are left out each time, bucket " << bucket;
   }
 }
 

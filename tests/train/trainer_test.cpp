@@ -23,7 +23,7 @@ using testing::TempFolder;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // 30 sequences in batches of 4: 7 batches an epoch.
-struct Setup {
+struct TinyRun {
   uint64_t seed = 1;
   int64_t updates = 9;
   int64_t batch = 4;  // of all accumulation steps together
@@ -52,7 +52,7 @@ std::shared_ptr<Product> make_default(const Factory& factory, const Plan& plan) 
   return product;
 }
 
-Training make(const Setup& s, const fs::path& directory, Observers observers = {}) {
+Training make(const TinyRun& s, const fs::path& directory, Observers observers = {}) {
   const Plan plan = testing::make_plan(
       cat("streams: {single: 8}\n"
           "blocks:\n"
@@ -156,7 +156,7 @@ struct Result {
   RunFinished finished;
 };
 
-Result train(const Setup& setup, const fs::path& directory) {
+Result train(const TinyRun& setup, const fs::path& directory) {
   Result out;
   Training t = make(setup, directory, {out.events});
   const auto model = t.model;
@@ -167,7 +167,7 @@ Result train(const Setup& setup, const fs::path& directory) {
 
 TEST(Trainer, TheSameSeedGivesTheSameNumbersAndAnotherSeedOthers) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   const Result one = train(setup, folder / "a"), two = train(setup, folder / "b");
   EXPECT_EQ(one.events->losses(), two.events->losses());
   expect_equal(one.weights, two.weights);
@@ -179,7 +179,7 @@ TEST(Trainer, TheSameSeedGivesTheSameNumbersAndAnotherSeedOthers) {
 
 TEST(Trainer, LearnsAndTellsWhatItDoes) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.updates = 60;
   setup.validate_every = 20;
   const Result r = train(setup, folder.path());
@@ -215,7 +215,7 @@ std::vector<Record> read_updates(const fs::path& metrics) {
 
 // Trains in one go; then again from the checkpoint of update `stop`, with the metrics.jsonl that a
 // killed run would leave: lines beyond its last checkpoint. Both must end alike, bit by bit.
-void check_resume(Setup setup, int64_t stop) {
+void check_resume(TinyRun setup, int64_t stop) {
   SCOPED_TRACE(cat("stopped after ", stop, ", accumulate ", setup.accumulate, ", ema ", setup.ema));
   TempFolder folder;
   setup.checkpoint_every = Interval{1, Interval::Unit::updates};
@@ -254,21 +254,21 @@ void check_resume(Setup setup, int64_t stop) {
 }
 
 TEST(Resume, GivesTheNumbersOfARunThatDidNotStop) {
-  Setup setup;
+  TinyRun setup;
   setup.updates = 16;
   check_resume(setup, 5);   // in the middle of an epoch
   check_resume(setup, 14);  // at the end of one
 }
 
 TEST(Resume, WithAveragedWeights) {
-  Setup setup;
+  TinyRun setup;
   setup.ema = 0.9;
   check_resume(setup, 5);
 }
 
 // 7 batches an epoch: the fourth update takes its second half from the next epoch.
 TEST(Resume, WithAccumulationOverTheEndOfAnEpoch) {
-  Setup setup;
+  TinyRun setup;
   setup.batch = 8;
   setup.accumulate = 2;
   check_resume(setup, 3);
@@ -276,14 +276,14 @@ TEST(Resume, WithAccumulationOverTheEndOfAnEpoch) {
 }
 
 TEST(Resume, WithGradientCheckpointingAndBfloat16) {
-  Setup setup;
+  TinyRun setup;
   setup.checkpointing = true;
   setup.precision = "bf16";
   check_resume(setup, 4);
 }
 
 TEST(Resume, KeepsTheBestValueOfTheFirstSession) {
-  Setup setup;
+  TinyRun setup;
   setup.updates = 12;
   setup.validate_every = 4;
   check_resume(setup, 6);
@@ -291,7 +291,7 @@ TEST(Resume, KeepsTheBestValueOfTheFirstSession) {
 
 TEST(Resume, RefusesACheckpointOfAnotherModelOrADamagedOne) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.updates = 2;
   train(setup, folder.path());
   const fs::path path = folder / "checkpoints/last";
@@ -316,7 +316,7 @@ TEST(Resume, RefusesACheckpointOfAnotherModelOrADamagedOne) {
 
 TEST(Trainer, AccumulationEqualsOneLargeBatch) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.dropout = 0;
   setup.bucket = false;
   setup.lengths.assign(32, 12);
@@ -340,7 +340,7 @@ TEST(Trainer, AccumulationEqualsOneLargeBatch) {
 
 TEST(Trainer, GradientCheckpointingChangesNoBit) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   const Result plain = train(setup, folder / "a");
   setup.checkpointing = true;
   const Result checkpointed = train(setup, folder / "b");
@@ -374,7 +374,7 @@ class FaultyLoss final : public Loss {
 TEST(NotFinite, AnUpdateIsSkippedAndNothingChanges) {
   for (const bool in_gradient : {false, true}) {
     TempFolder folder;
-    Setup setup;
+    TinyRun setup;
     setup.updates = 1;
     setup.ema = 0.9;
     setup.loss = std::make_shared<FaultyLoss>(std::vector<int>{1}, in_gradient);
@@ -393,7 +393,7 @@ TEST(NotFinite, AnUpdateIsSkippedAndNothingChanges) {
 
 TEST(NotFinite, TrainingGoesOnAfterOne) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.updates = 4;
   setup.loss = std::make_shared<FaultyLoss>(std::vector<int>{2}, true);
   const Result r = train(setup, folder.path());
@@ -406,7 +406,7 @@ TEST(NotFinite, TrainingGoesOnAfterOne) {
 // One bad half must not leave its gradients to the next update.
 TEST(NotFinite, AccumulatedGradientsAreDroppedToo) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.batch = 8;
   setup.accumulate = 2;
   setup.updates = 3;
@@ -420,7 +420,7 @@ TEST(NotFinite, AccumulatedGradientsAreDroppedToo) {
 
 TEST(NotFinite, TwentyInARowEndTheRun) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.updates = 100;
   setup.validate_every = 100;
   setup.loss = std::make_shared<FaultyLoss>(std::vector<int>{}, false);
@@ -437,7 +437,7 @@ TEST(NotFinite, TwentyInARowEndTheRun) {
 
 TEST(NotFinite, NineteenInARowDoNot) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.updates = 40;
   setup.validate_every = 40;
   std::vector<int> faulty;
@@ -450,7 +450,7 @@ TEST(NotFinite, NineteenInARowDoNot) {
 
 TEST(Ema, AveragesAndLeavesTheWeightsInTrainingAlone) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.ema = 0.5;
   setup.updates = 8;
   setup.validate_every = 8;
@@ -506,7 +506,7 @@ std::string target_of(const fs::path& link) { return fs::read_symlink(link).stri
 
 TEST(Validation, TheBestCheckpointIsTheOneOfTheBestValue) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.updates = 5;
   setup.validate_every = 1;
   setup.metric = std::make_shared<ScriptedMetric>(std::vector<double>{kNaN, 0.5, 0.3, 0.4, 0.3});
@@ -524,7 +524,7 @@ TEST(Validation, TheBestCheckpointIsTheOneOfTheBestValue) {
 
 TEST(Validation, EarlyStoppingCountsValidationsWithoutABetterValue) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.updates = 20;
   setup.validate_every = 2;
   setup.early_stopping = 2;
@@ -539,7 +539,7 @@ TEST(Validation, EarlyStoppingCountsValidationsWithoutABetterValue) {
 
 TEST(Validation, ChangesNothingInTraining) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   setup.validate_every = 9;
   const Result rarely = train(setup, folder / "a");
   setup.validate_every = 1;
@@ -551,7 +551,7 @@ TEST(Validation, ChangesNothingInTraining) {
 
 TEST(Evaluate, CountsEachSequenceAlikeWhateverTheBatches) {
   TempFolder folder;
-  Setup setup;
+  TinyRun setup;
   const auto score = [&](int64_t batch) {
     setup.batch = batch;
     const Training t = make(setup, folder.path());
