@@ -95,6 +95,7 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
         result->set(name, tensor);
       }
     }
+    ctx->set_materialize_grads(false);  // a weight that no loss reaches has no gradient, not zeros
     ctx->save_for_backward(variable_list(tensors.begin(), tensors.end()));
     ctx->saved_data["segment"] = at::IValue::make_capsule(segment);
     return outputs;

@@ -32,6 +32,10 @@ std::string differs(std::string_view what, std::string_view theirs, std::string_
   return cat(what, " differs: the plugin has ", theirs, ", this ribo-run has ", ours, "; ", remedy);
 }
 
+std::string torch_version(uint64_t abi) {
+  return cat(abi / 1'000'000, ".", abi / 1000 % 1000, ".", abi % 1000);
+}
+
 // Compares the descriptor field by field, the size first: a different layout hides the rest.
 std::string check_info(const PluginInfo& info) {
   constexpr std::string_view rebuild = "rebuild the plugin against this version of Ribo";
@@ -43,7 +47,7 @@ std::string check_info(const PluginInfo& info) {
     return differs("the plugin ABI", cat(info.ribo_abi), cat(RIBO_ABI), rebuild);
   }
   if (info.torch_abi != RIBO_TORCH_ABI) {
-    return differs("LibTorch", cat(info.torch_abi), cat(RIBO_TORCH_ABI),
+    return differs("LibTorch", torch_version(info.torch_abi), torch_version(RIBO_TORCH_ABI),
                    "rebuild the plugin with the LibTorch that Ribo was built with");
   }
   if (!info.build_tag || !info.name || !info.version || !info.doc || !info.setup) {
@@ -218,7 +222,7 @@ std::string Host::unknown(std::string_view kind, std::string_view name,
     out += near;
   }
   for (const Refusal& r : refusals_) {
-    out += cat(" (", r.file.filename().string(), " was refused: ", r.reason, ")");
+    out += cat("\n  ", r.file.filename().string(), " was refused: ", r.reason);
   }
   return out;
 }

@@ -218,7 +218,7 @@ std::vector<Record> read_updates(const fs::path& metrics) {
 void check_resume(TinyRun setup, int64_t stop) {
   SCOPED_TRACE(cat("stopped after ", stop, ", accumulate ", setup.accumulate, ", ema ", setup.ema));
   TempFolder folder;
-  setup.checkpoint_every = Interval{1, Interval::Unit::updates};
+  setup.checkpoint_every = Interval{static_cast<double>(stop), Interval::Unit::updates};
   const fs::path whole = folder / "whole", rest = folder / "rest";
   fs::create_directories(whole);
   fs::create_directories(rest);
