@@ -7,7 +7,7 @@ build=${RIBO_BUILD:-$top/build}
 torch_version=2.11.0
 torch_dir=$top/.deps/libtorch-$torch_version
 
-apt_packages="g++ cmake ninja-build ccache mold pkg-config python3-pip git \
+apt_packages="g++ cmake ninja-build ccache mold pkg-config python3-pip \
 libboost-dev libboost-filesystem-dev libboost-program-options-dev libyaml-cpp-dev libspdlog-dev \
 nlohmann-json3-dev libssl-dev protobuf-compiler libprotobuf-dev libgtest-dev libgmock-dev"
 
@@ -27,7 +27,6 @@ install_packages() {
     exit 3
   fi
   say "Installing ${#missing[@]} Debian packages: ${missing[*]}"
-  mkdir -p "$build"
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive $command; } >"$build/apt.log" 2>&1 ||
     { tail -n 20 "$build/apt.log" >&2; say "apt-get failed; the whole log: $build/apt.log"; exit 3; }
 }
@@ -40,11 +39,11 @@ has_cuda_toolkit() {
 }
 
 install_torch() {
-  local want=cpu
-  if has_cuda_toolkit; then want=cuda; fi
+  local want
+  want=$(wanted_kind)
+  # The CUDA wheel's libraries serve a machine without a toolkit as well.
   if [ -e "$torch_dir/.complete-$want" ] || [ -e "$torch_dir/.complete-cuda" ]; then return 0; fi
   say "Installing LibTorch $torch_version ($want) into ${torch_dir#"$top"/}"
-  mkdir -p "$build"
   rm -rf "$torch_dir"
   # Without a toolkit libtorch_cpu still needs CUDA's runtime and CUPTI, but nothing else of it.
   local pip=(python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location
@@ -59,22 +58,34 @@ install_torch() {
   touch "$torch_dir/.complete-$want"
 }
 
+# cuda or cpu: which LibTorch and which build this machine can use.
+wanted_kind() { if has_cuda_toolkit; then echo cuda; else echo cpu; fi; }
+
 # Succeeds at once when the last build finished and nothing that it read has changed.
 is_built() {
-  [ -e "$build/build.ninja" ] && ninja -C "$build" -n "$@" 2>/dev/null | grep -q 'no work to do'
+  [ "$(cat "$build/.kind" 2>/dev/null)" = "$(wanted_kind)" ] &&
+    ninja -C "$build" -n "$@" 2>/dev/null | grep -q 'no work to do'
 }
 
 setup_build() {
   if is_built "$@"; then return 0; fi
+  mkdir -p "$build"
+  exec 9>"$build/.lock"
+  flock -n 9 || { say "Waiting for another set-up of this folder"; flock 9; }
   install_packages
   install_torch
-  if [ ! -e "$build/build.ninja" ]; then
+  if [ "$(cat "$build/.kind" 2>/dev/null)" != "$(wanted_kind)" ]; then
     say "Configuring in ${build#"$top"/}"
     cmake -S "$top" -B "$build" -G Ninja >"$build/configure.log" 2>&1 ||
       { tail -n 20 "$build/configure.log" >&2; exit 3; }
+    wanted_kind >"$build/.kind"
   fi
   say "Building $* (the first time takes minutes)"
-  ninja -C "$build" "$@" >"$build/build.log" 2>&1 ||
-    { grep -E -A8 'error|FAILED' "$build/build.log" | head -n 60 >&2
-      say "The build failed; the whole log: $build/build.log"; exit 3; }
+  if ! ninja -C "$build" "$@" >"$build/build.log" 2>&1; then
+    grep -E -A8 'error|FAILED' "$build/build.log" >"$build/errors.log" || cp "$build"/{build,errors}.log
+    head -n 60 "$build/errors.log" >&2
+    say "The build failed; the whole log: $build/build.log"
+    exit 3
+  fi
+  exec 9>&-
 }

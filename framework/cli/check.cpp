@@ -1,5 +1,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
 #include <iostream>
 
 #include "cli/verbs.h"
@@ -18,8 +19,8 @@ int64_t longest(const Split& split) {
   return best;
 }
 
-// One forward and backward pass on two real sequences, cut short, so that a mistake that only a
-// batch shows is found before a run.
+// One forward and backward pass on two real sequences, so that a mistake that only a batch shows is
+// found before a run.
 void prove(const Session& session, Model& model, const Split& split) {
   const std::vector<int64_t> indices = {0, std::min<int64_t>(1, split.size() - 1)};
   Batch batch = collate(split, session.specs(), indices, {1, 2});
@@ -32,9 +33,13 @@ void prove(const Session& session, Model& model, const Split& split) {
   }
   const at::Tensor loss = session.loss()->forward(streams);
   torch::autograd::backward({loss}, {});
+  if (!std::isfinite(loss.item<double>())) {
+    throw Error(cat("the loss of the first two sequences is ", loss.item<double>(),
+                    "; a block or the data makes a number that is not finite"));
+  }
   std::string without;
   for (const auto& item : model.named_parameters()) {
-    if (!item.value().grad().defined()) without += "\n  " + item.key();
+    if (item.value().requires_grad() && !item.value().grad().defined()) without += "\n  " + item.key();
   }
   std::cout << "forward and backward: ok, loss " << loss.item<double>() << "\n";
   if (!without.empty()) {

@@ -47,24 +47,6 @@ std::string read_text(const fs::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// The run that --resume means; an empty path = start a new one.
-fs::path find_resumed(const std::string& what, const fs::path& runs, const Session& session) {
-  if (what != "auto") {
-    const fs::path given = fs::absolute(what).lexically_normal();
-    if (fs::exists(given / "training.json")) return given;  // a checkpoint itself
-    if (fs::exists(last_checkpoint(given))) return given;
-    throw ConfigError(cat("--resume ", what, ": there is no checkpoint; give a run directory (with "
-                          "checkpoints/last), a checkpoint, or auto"));
-  }
-  for (const fs::path& run : list_run_dirs(runs, session.name())) {
-    if (is_finished(run) || !fs::exists(last_checkpoint(run))) continue;
-    if (read_text(run / "pipeline.yaml") == to_yaml(session.pipeline().root)) return run;
-    log::info(cat("not resuming ", run.string(), ": its pipeline.yaml differs from this pipeline"));
-  }
-  log::info("nothing to resume; starting a new run");
-  return {};
-}
-
 void make_given_dir(const fs::path& directory) {
   if (fs::exists(directory / "metrics.jsonl")) {
     throw ConfigError(cat("--run-dir ", directory.string(), ": holds a run already; --resume ",
@@ -76,6 +58,65 @@ void make_given_dir(const fs::path& directory) {
   if (ec) {
     throw Error(cat("cannot create ", directory.string(), ": ", ec.message(),
                     "; choose a writable folder with --run-dir"));
+  }
+}
+
+struct Place {
+  fs::path directory;   // of the run; empty = a new one is to be made
+  fs::path checkpoint;  // to go on from; empty = start at the beginning
+};
+
+// What `--resume WHAT` names: a run, or a checkpoint in one.
+Place find_named(const std::string& what) {
+  const fs::path given = fs::absolute(what).lexically_normal();
+  std::error_code ec;
+  const fs::path checkpoint =
+      fs::canonical(fs::exists(given / "training.json") ? given : last_checkpoint(given), ec);
+  if (ec || checkpoint.parent_path().filename() != "checkpoints") {
+    throw ConfigError(cat("--resume ", what, ": there is no checkpoint of a run; give a run "
+                          "directory (with checkpoints/last), a checkpoint in one, or auto"));
+  }
+  return {checkpoint.parent_path().parent_path(), checkpoint};
+}
+
+// The newest of `candidates` that can go on with this very pipeline.
+Place find_unfinished(const std::vector<fs::path>& candidates, const Session& session) {
+  for (const fs::path& run : candidates) {
+    if (is_finished(run) || !fs::exists(last_checkpoint(run))) continue;
+    if (read_text(run / "pipeline.yaml") != to_yaml(session.pipeline().root)) {
+      log::info(cat("not resuming ", run.string(), ": its pipeline.yaml differs from this one"));
+    } else if (!RunLock(run).held()) {
+      log::info(cat("not resuming ", run.string(), ": it is still running"));
+    } else {
+      return find_named(run.string());
+    }
+  }
+  log::info("nothing to resume; starting a new run");
+  return {};
+}
+
+Place find_place(const po::variables_map& values, const Session& session) {
+  const fs::path runs = values["runs"].as<std::string>();
+  const bool given = values.count("run-dir") > 0;
+  const fs::path run_dir = given ? fs::path(values["run-dir"].as<std::string>()) : fs::path();
+  if (values.count("resume")) {
+    const std::string what = values["resume"].as<std::string>();
+    if (what != "auto") {
+      if (given) throw ConfigError("--resume and --run-dir name two directories; give one of them");
+      return find_named(what);
+    }
+    const Place place = find_unfinished(
+        given ? std::vector{run_dir} : list_run_dirs(runs, session.name()), session);
+    if (!place.directory.empty()) return place;
+  }
+  if (given) {
+    make_given_dir(run_dir);
+    return {run_dir, {}};
+  }
+  try {
+    return {create_run_dir(runs, session.name()), {}};
+  } catch (const Error& e) {
+    throw Error(cat(e.what(), "; choose a writable folder with --runs"));
   }
 }
 
@@ -111,41 +152,31 @@ int train(const Arguments& arguments) {
 
   // What is wrong with the pipeline or its data is told before a run directory is made, and at the
   // terminal even when the run itself goes into the background.
+  std::signal(SIGHUP, SIG_IGN);  // reading a large file must survive a closed terminal, too
   if (session.options().threads) at::set_num_threads(static_cast<int>(*session.options().threads));
   session.open();
   (void)session.device();
 
-  const fs::path runs = values["runs"].as<std::string>();
-  fs::path resumed;
-  if (values.count("resume")) {
-    resumed = find_resumed(values["resume"].as<std::string>(), runs, session);
+  const auto [found, checkpoint] = find_place(values, session);
+  const fs::path directory = fs::absolute(found).lexically_normal();
+  if (values.count("detach")) {
+    return start_detached(arguments, directory, values.count("run-dir") || !checkpoint.empty());
   }
-  fs::path checkpoint, directory;
-  if (!resumed.empty()) {
-    const bool is_run = fs::exists(last_checkpoint(resumed));
-    checkpoint = fs::canonical(is_run ? last_checkpoint(resumed) : resumed);
-    directory = is_run ? resumed : checkpoint.parent_path().parent_path();
-  } else if (values.count("run-dir")) {
-    directory = values["run-dir"].as<std::string>();
-    make_given_dir(directory);
-  } else {
-    try {
-      directory = create_run_dir(runs, session.name());
-    } catch (const Error& e) {
-      throw Error(cat(e.what(), "; choose a writable folder with --runs"));
-    }
-  }
-  directory = fs::absolute(directory).lexically_normal();
-  if (values.count("detach")) return start_detached(arguments, directory, values.count("run-dir"));
+  const RunLock lock(directory);
+  if (!lock.held()) throw Error(cat(directory.string(), ": another process trains in it"));
 
   install_run_signals();
   log::add_file((directory / "run.log").string());
   log::info(cat("ribo-run ", RIBO_VERSION, ": ", session.name(), " -> ", directory.string()));
   for (const std::string& note : session.pipeline().notes) log::info(note);
   for (const std::string& line : session.data().report()) log::info(line);
-  if (resumed.empty()) {
-    write_file_atomically(directory / "pipeline.yaml", to_yaml(session.pipeline().root));
+  const std::string yaml = to_yaml(session.pipeline().root);
+  if (!checkpoint.empty() && read_text(directory / "pipeline.yaml") != yaml) {
+    log::warn("the pipeline has changed since this run began; its numbers will not be those of one "
+              "run");
   }
+  write_file_atomically(directory / "pipeline.yaml", yaml);
+  fs::remove(directory / "finished");
 
   Training training = session.prepare({});
   training.directory = directory;
@@ -163,6 +194,9 @@ int train(const Arguments& arguments) {
     return 128 + stop_signal();
   }
   write_file_atomically(directory / "finished", result.reason + "\n");
+  log::info(cat(result.reason, " after ", result.update, " updates; best ", result.best_metric, " ",
+                result.best_value, " at update ", result.best_update, ": ",
+                (directory / "checkpoints" / "best").string()));
   return 0;
 }
 

@@ -52,10 +52,34 @@ struct AutocastState {
   }
 };
 
+// Replays in the backward pass as the forward pass was: its random numbers, its autocast.
+class AsInForward {
+ public:
+  AsInForward(std::vector<at::Generator>& generators, const std::vector<at::Tensor>& states,
+              const AutocastState& autocast)
+      : generators_(generators), states_(get_states(generators)),
+        autocast_(AutocastState::current(autocast.device)) {
+    set_states(generators_, states);
+    autocast.apply();
+  }
+  ~AsInForward() {
+    at::autocast::clear_cache();
+    autocast_.apply();
+    set_states(generators_, states_);
+  }
+  AsInForward(const AsInForward&) = delete;
+
+ private:
+  std::vector<at::Generator>& generators_;
+  const std::vector<at::Tensor> states_;
+  const AutocastState autocast_;
+};
+
 struct Segment : torch::CustomClassHolder {
   std::function<void(Streams&)> run;
   std::vector<std::string> inputs;   // differentiable streams, in the order of the node's inputs
   Streams constants;                 // streams that carry no gradient
+  std::map<std::string, int64_t> versions;  // of the constants: they must not change in place
   std::vector<std::string> outputs;  // differentiable streams that the segment made or changed
   std::vector<at::Generator> generators;
   std::vector<at::Tensor> states;
@@ -105,16 +129,18 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
     auto capsule = ctx->saved_data["segment"].toCapsule();
     auto& segment = static_cast<Segment&>(*capsule);
 
-    const auto states_now = get_states(segment.generators);
-    const auto autocast_now = AutocastState::current(segment.autocast.device);
-    set_states(segment.generators, segment.states);
-    segment.autocast.apply();
+    for (const auto& [name, version] : segment.versions) {
+      if (static_cast<int64_t>(segment.constants.get(name)._version()) != version) {
+        throw Error(cat("the stream \"", name, "\" was changed in place after a checkpointed block "
+                        "read it; write a new tensor with Streams::set instead"));
+      }
+    }
     variable_list leaves;
-    Streams after = segment.replay(ctx->get_saved_variables(), leaves);
-    if (segment.autocast.enabled) at::autocast::clear_cache();
-    autocast_now.apply();
-    set_states(segment.generators, states_now);
-
+    Streams after;
+    {
+      const AsInForward scope(segment.generators, segment.states, segment.autocast);
+      after = segment.replay(ctx->get_saved_variables(), leaves);
+    }
     variable_list roots, root_grads;
     for (size_t i = 0; i < segment.outputs.size(); ++i) {
       if (!grads[i].defined()) continue;
@@ -141,6 +167,7 @@ void forward_checkpointed(Streams& streams, std::function<void(Streams&)> run) {
       tensors.push_back(tensor);
     } else {
       segment->constants.set(name, tensor);
+      segment->versions[name] = static_cast<int64_t>(tensor._version());
     }
   }
   segment->generators = generators_for(streams);

@@ -13,7 +13,7 @@ ModelNode::ModelNode(const PlanNode& plan) : torch::nn::Module("node"), plan_(pl
     return plan.entry->factory.make(plan.options.get(), plan.in);
   });
   // The block's own members stand directly below this node's name.
-  for (auto& item : block_->named_parameters(false)) register_parameter(item.key(), item.value());
+  for (auto& item : block_->named_parameters(false)) register_parameter(item.key(), item.value(), item.value().requires_grad());
   for (auto& item : block_->named_buffers(false)) register_buffer(item.key(), item.value());
   for (auto& item : block_->named_children()) register_module(item.key(), item.value());
 }

@@ -85,7 +85,9 @@ Chosen<Factory> choose(const plugins::Host& host, const plugins::Table<Factory>&
     return out;
   }
   out.entry = &it->second;
-  out.options = read_options(it->second.factory, map, out.path, std::move(host_keys), diagnostics);
+  out.options = plugins::guarded(*out.entry->plugin, out.path, out.type, [&] {
+    return read_options(out.entry->factory, map, out.path, std::move(host_keys), diagnostics);
+  });
   return out;
 }
 

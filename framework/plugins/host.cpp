@@ -129,9 +129,10 @@ void Host::search(const fs::path& place, bool built_in, bool named) {
   searched_.push_back(path);
   if (fs::is_directory(path, ec)) {
     std::vector<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(path, ec)) {
-      if (entry.path().extension() == ".so") files.push_back(entry.path());
+    for (auto it = fs::directory_iterator(path, ec); !ec && it != fs::end(it); it.increment(ec)) {
+      if (it->path().extension() == ".so") files.push_back(it->path());
     }
+    if (ec) throw PluginError(cat(path.string(), ": cannot be listed: ", ec.message()));
     std::sort(files.begin(), files.end());
     for (const fs::path& file : files) {
       if (std::string why = load(file, built_in); !why.empty()) refusals_.push_back({file, why});
@@ -149,6 +150,7 @@ void Host::search(const fs::path& place, bool built_in, bool named) {
 std::string Host::load(const fs::path& given, bool built_in) {
   std::error_code ec;
   const fs::path file = fs::canonical(given, ec);
+  built_in = built_in || file.parent_path() == built_in_folder();  // also when named by a path list
   if (ec) return cat("cannot be read: ", ec.message());  // a link to nowhere
   for (const Plugin* p : plugins_) {
     if (p->file == file) return "";  // two search folders may hold one file

@@ -11,7 +11,8 @@ namespace ribo {
 namespace fs = std::filesystem;
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TrainerState, update, epoch, batch, seconds, best_value,
-                                   best_update, validations_without_better, skipped_updates)
+                                   best_update, validated_update, validations_without_better,
+                                   skipped_updates)
 
 namespace {
 
@@ -54,11 +55,14 @@ fs::path save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint, b
     write_file_atomically(temporary / "training.json",
                           nlohmann::json(checkpoint.state).dump(2) + "\n");
     write_manifest(temporary);
-    fs::remove_all(path);  // an interrupted run may come by the same update twice
+    // A resumed run may come by an update again; the old folder goes when the new one is there.
+    const fs::path old = path.string() + ".old";
+    if (fs::exists(path)) fs::rename(path, old);
     fs::rename(temporary, path);
     sync_folder(folder);
-    point(folder / "last", path);
+    // `best` first: after a crash in between, going on from the older `last` finds it again.
     if (best) point(folder / "best", path);
+    point(folder / "last", path);
     sync_folder(folder);
     remove_unnamed(folder);
   } catch (const fs::filesystem_error& e) {

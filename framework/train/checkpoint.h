@@ -23,6 +23,7 @@ struct TrainerState {
   double seconds = 0;  // of training so far
   double best_value = 0;
   int64_t best_update = -1;  // -1: no validation yet
+  int64_t validated_update = -1;  // the last one that was validated
   int64_t validations_without_better = 0;
   int64_t skipped_updates = 0;
 };

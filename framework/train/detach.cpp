@@ -41,6 +41,9 @@ void close_others_on_exec() {
 [[noreturn]] void become(char* const* argv, int null, int log, int report) {
   sigset_t none;
   ::sigemptyset(&none);
+  // A shell starts background jobs with SIGINT ignored, and that would outlive the exec.
+  ::signal(SIGINT, SIG_DFL);
+  ::signal(SIGTERM, SIG_DFL);
   if (::setsid() >= 0 && ::dup2(null, STDIN_FILENO) >= 0 && ::dup2(log, STDOUT_FILENO) >= 0 &&
       ::dup2(log, STDERR_FILENO) >= 0 && ::sigprocmask(SIG_SETMASK, &none, nullptr) == 0) {
     close_others_on_exec();

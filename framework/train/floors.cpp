@@ -67,6 +67,21 @@ Table fit(const Split& train, const std::string& target) {
   return table;
 }
 
+// The columns that the model predicts, in its order; all of them where they have no names.
+Table select(Table table, const std::string& target, const Shapes& shapes) {
+  const auto& predicted = shapes.labels("pred." + target);
+  const auto& measured = shapes.labels("target." + target);
+  if (predicted.empty() || measured.empty()) return table;
+  std::vector<int64_t> columns;
+  for (const std::string& label : predicted) {
+    const auto it = std::find(measured.begin(), measured.end(), label);
+    if (it == measured.end()) throw Error(cat("pred.", target, ": no data for \"", label, "\""));
+    columns.push_back(it - measured.begin());
+  }
+  const at::Tensor index = at::tensor(columns, at::kLong);
+  return {table.mean.index_select(0, index), table.median.index_select(1, index)};
+}
+
 // [B, L] indices into Table::median.
 at::Tensor mers_of(const at::Tensor& tokens, const at::Tensor& mask) {
   const at::Tensor t = tokens.masked_fill(mask.logical_not(), kPadToken);
@@ -79,16 +94,19 @@ at::Tensor mers_of(const at::Tensor& tokens, const at::Tensor& mask) {
 }  // namespace
 
 std::vector<std::vector<std::pair<std::string, double>>> compute_floors(
-    const Split& train, Loader& valid, const std::vector<NamedMetric>& metrics) {
+    const Split& train, Loader& valid, const std::vector<NamedMetric>& metrics,
+    const Shapes& shapes) {
   std::map<std::string, Table> tables;
   for (const NamedMetric& m : metrics) {
     if (!tables.contains(m.metric->target())) {
-      tables[m.metric->target()] = fit(train, m.metric->target());
+      tables[m.metric->target()] =
+          select(fit(train, m.metric->target()), m.metric->target(), shapes);
     }
   }
   const auto predict_mean = [&](Streams& s) {
     for (const auto& [target, table] : tables) {
-      s.set("pred." + target, table.mean.expand_as(s.get("target." + target)));
+      const at::Tensor& tokens = s.tokens();
+      s.set("pred." + target, table.mean.expand({tokens.size(0), tokens.size(1), -1}));
     }
   };
   const auto predict_median = [&](Streams& s) {

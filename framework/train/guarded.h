@@ -77,9 +77,15 @@ class GuardedSplit final : public Split {
  public:
   GuardedSplit(std::shared_ptr<const Split> split, Origin origin)
       : split_(std::move(split)), origin_(std::move(origin)) {}
-  int64_t size() const override { return split_->size(); }
-  int64_t length(int64_t i) const override { return split_->length(i); }
-  std::string id(int64_t i) const override { return split_->id(i); }
+  int64_t size() const override {
+    return origin_.guard_foreign([&] { return split_->size(); });
+  }
+  int64_t length(int64_t i) const override {
+    return origin_.guard_foreign([&] { return split_->length(i); });
+  }
+  std::string id(int64_t i) const override {
+    return origin_.guard_foreign([&] { return split_->id(i); });
+  }
   Streams get(int64_t i, uint64_t draw) const override {
     return origin_.guard_foreign([&] { return split_->get(i, draw); });
   }

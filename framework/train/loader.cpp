@@ -22,6 +22,17 @@ void shuffle(std::vector<T>& v, uint64_t seed) {
   for (size_t i = v.size(); i > 1; --i) std::swap(v[i - 1], v[splitmix(seed) % i]);
 }
 
+// A plugin's mistake, told with the sample instead of as a failed copy.
+void check_sample(const Split& split, int64_t index, const StreamSpec& spec, const at::Tensor& x,
+                  int64_t length) {
+  Shape expected = spec.shape;
+  for (int64_t& d : expected) d = d == dim::length ? length : d;
+  if (x.scalar_type() == spec.type && x.sizes() == at::IntArrayRef(expected)) return;
+  throw Error(cat(split.id(index), ": the stream \"", spec.name, "\" is ", x.scalar_type(), " ",
+                  x.sizes(), ", but its data source declares ", spec.type, " ",
+                  to_string(spec.shape), " with L = ", length));
+}
+
 }  // namespace
 
 uint64_t mix(uint64_t a, uint64_t b, uint64_t c) {
@@ -50,6 +61,7 @@ Batch collate(const Split& split, const std::vector<StreamSpec>& specs,
     at::Tensor out = at::full(shape, spec.pad, at::TensorOptions().dtype(spec.type));
     for (int64_t i = 0; i < n; ++i) {
       const at::Tensor& x = samples[i].get(spec.name);
+      check_sample(split, indices[i], spec, x, lengths[i]);
       at::Tensor part = out[i];
       for (int64_t d = 0; d < x.dim(); ++d) part = part.narrow(d, 0, x.size(d));
       part.copy_(x);

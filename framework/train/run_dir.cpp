@@ -1,6 +1,9 @@
 #include "train/run_dir.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -87,5 +90,14 @@ std::vector<fs::path> list_run_dirs(const fs::path& root, const std::string& nam
   for (auto& [key, path] : found) paths.push_back(std::move(path));
   return paths;
 }
+
+RunLock::RunLock(const std::filesystem::path& directory) {
+  const std::string path = directory / "lock";
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd_ < 0) throw Error(cat("cannot write ", path, ": ", std::strerror(errno)));
+  held_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+}
+
+RunLock::~RunLock() { ::close(fd_); }
 
 }  // namespace ribo

@@ -20,4 +20,20 @@ RIBO_API std::filesystem::path create_run_dir(const std::filesystem::path& root,
 RIBO_API std::vector<std::filesystem::path> list_run_dirs(const std::filesystem::path& root,
                                                           const std::string& name);
 
+/// Holds a run's directory for this process, so that no second one trains in it. The lock goes with
+/// the object, or with the process however that ends.
+class RIBO_API RunLock {
+ public:
+  /// Tries `directory`/lock; held() tells whether it was free. Throws Error if the file cannot be
+  /// made.
+  explicit RunLock(const std::filesystem::path& directory);
+  ~RunLock();
+  RunLock(const RunLock&) = delete;
+  bool held() const { return held_; }
+
+ private:
+  int fd_ = -1;
+  bool held_ = false;
+};
+
 }  // namespace ribo

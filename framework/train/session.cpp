@@ -162,7 +162,8 @@ at::Device Session::device() const {
   if (options_.device == "auto") return gpu ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
   const at::Device device(options_.device);
   if (device.is_cuda() && !gpu) {
-    throw ConfigError("train.device: there is no CUDA device here; say cpu or auto");
+    throw ConfigError(cat(pipeline_.root.find("train")->find("device")->mark.str(),
+                          ": train.device: there is no CUDA device here; say cpu or auto"));
   }
   return device;
 }
@@ -212,6 +213,8 @@ void Session::open() {
     metrics_.push_back({metric_names_[i], metric});
   }
   diagnostics.throw_if_any();
+  (void)split("train");
+  (void)split("valid");
 }
 
 std::shared_ptr<const Split> Session::split(std::string_view name) const {
@@ -253,7 +256,7 @@ Training Session::prepare(const Process& process) const {
   valid.batch = options_.valid_batch;
   out.train = std::make_shared<Loader>(split("train"), specs_, train);
   out.valid = std::make_shared<Loader>(split("valid"), specs_, valid);
-  out.floors = compute_floors(out.train->split(), *out.valid, metrics_);
+  out.floors = compute_floors(out.train->split(), *out.valid, metrics_, plan_.result);
   out.model = build_model();
   NamedTensors parameters;
   for (const auto& item : out.model->named_parameters()) {

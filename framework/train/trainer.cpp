@@ -70,19 +70,35 @@ Trainer::Trainer(Training training) : t_(std::move(training)) {
 }
 
 RunFinished Trainer::run() {
+  try {
+    return train();
+  } catch (const std::exception& e) {
+    finish(cat("failed: ", e.what()));
+    throw;
+  }
+}
+
+RunFinished Trainer::train() {
   session_start_ = now() - state_.seconds;
   last_checkpoint_ = state_.seconds;
   tell(RunStarted{t_.name, t_.directory.string(), t_.device.str(), t_.model->count_parameters(),
                   total_updates_, state_.update, t_.train->split().size(),
                   t_.valid->split().size()});
-  RunFinished result;
-  result.reason = "finished";
-  int64_t saved_at = -1;
+  std::string reason = "finished";
+  int64_t saved_at = state_.update;  // resumed from there, or nothing to save yet
   const auto save_now = [&](bool best) {
     save(best);
     saved_at = state_.update;
   };
   const int64_t validate_every = to_updates(t_.options.validate_every, updates_per_epoch_);
+  const auto validation_due = [&] {
+    return state_.update % validate_every == 0 || state_.update == total_updates_;
+  };
+  // An interruption may have come between an update and its validation.
+  if (state_.update > 0 && state_.validated_update != state_.update && validation_due()) {
+    validate();
+    save_now(state_.best_update == state_.update);
+  }
 
   while (state_.update < total_updates_) {
     t_.model->train();
@@ -97,33 +113,38 @@ RunFinished Trainer::run() {
     }
     const bool out_of_time =
         t_.options.time_limit && seconds() >= t_.options.time_limit->count;
-    const bool last = state_.update == total_updates_;
+    bool best = false;
+    bool save_due = t_.options.checkpoint_every && due(*t_.options.checkpoint_every);
     // A person who pressed Ctrl-C waits for a checkpoint, not for a validation.
-    if (!stop_requested() && (state_.update % validate_every == 0 || last || out_of_time)) {
+    if (!stop_requested() && (validation_due() || out_of_time)) {
       validate();
-      const bool best = state_.best_update == state_.update;
-      if (best || last || !t_.options.checkpoint_every) save_now(best);
-    } else if (t_.options.checkpoint_every && due(*t_.options.checkpoint_every)) {
-      save_now(false);
+      best = state_.best_update == state_.update;
+      save_due = save_due || best || !t_.options.checkpoint_every;
     }
+    if (save_due) save_now(best);
     if (stop_requested()) {
-      result.reason = "interrupted";
+      reason = "interrupted";
     } else if (out_of_time) {
-      result.reason = cat("stopped at the time limit of ", t_.options.time_limit->str());
+      reason = cat("stopped at the time limit of ", t_.options.time_limit->str());
     } else if (stop_early()) {
-      result.reason = cat("stopped early: no better value in ",
-                          state_.validations_without_better, " validations");
+      reason = cat("stopped early: no better value in ", state_.validations_without_better,
+                   " validations");
     } else {
       continue;
     }
     break;
   }
-  if (saved_at != state_.update && state_.update > 0) save_now(false);
-  result.update = state_.update;
-  result.seconds = seconds();
-  result.best_value = state_.best_value;
-  result.best_update = state_.best_update;
-  if (!t_.metrics.empty()) result.best_metric = t_.metrics.front().name;
+  if (saved_at != state_.update) save_now(false);
+  return finish(reason);
+}
+
+RunFinished Trainer::finish(const std::string& reason) {
+  const RunFinished result{reason,
+                           state_.update,
+                           seconds(),
+                           state_.best_value,
+                           state_.best_update,
+                           t_.metrics.empty() ? "" : t_.metrics.front().name};
   tell(result);
   return result;
 }
@@ -216,6 +237,7 @@ void Trainer::validate() {
       ++state_.validations_without_better;
     }
   }
+  state_.validated_update = state_.update;
   tell(event);
 }
 

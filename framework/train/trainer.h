@@ -50,6 +50,8 @@ class Trainer {
   RunFinished run();
 
  private:
+  RunFinished train();
+  RunFinished finish(const std::string& reason);
   bool train_one_update();  // false when its gradient was not finite and nothing was changed
   at::Tensor forward_loss(Streams& streams) const;
   double clip_gradients();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <random>
 
 #include "support/blocks.h"
@@ -15,8 +16,8 @@
 namespace ribo {
 namespace {
 
-constexpr int kDraws = 8;         // for each block and property
-constexpr int kMostTries = 400;   // draws that a schema or shapes() may refuse in between
+constexpr int kDraws = 8;        // for each block and property
+constexpr int kMostTries = 400;  // draws that a schema or shapes() may refuse in between
 const std::vector<int64_t> kLengths = {5, 17, 1, 12};  // of the sequences in a batch
 
 class Random {
@@ -58,8 +59,8 @@ Value draw_value(const Param& p, Random& random) {
   if (p.type.starts_with("integer")) return draw_integer(p, random);
   if (p.type.starts_with("number")) return draw_number(p, random);
   const auto choice = [&] {
-    return Value::scalar(p.allowed[static_cast<size_t>(
-        random.below(static_cast<int64_t>(p.allowed.size())))]);
+    return Value::scalar(
+        p.allowed[static_cast<size_t>(random.below(static_cast<int64_t>(p.allowed.size())))]);
   };
   if (p.type == "string" && !p.allowed.empty()) return choice();
   if (p.type.starts_with("list of ") && (p.size_low || !p.allowed.empty())) {
@@ -238,8 +239,8 @@ TEST(Conformance, WhatThePaddingHoldsDoesNotMatter) {
     for (const std::string name : {"tokens", "single", "pair"}) {
       if (!clean.has(name)) continue;
       const at::Tensor& x = clean.get(name);
-      const at::Tensor junk = name == "tokens" ? at::randint_like(x, 0, kTokens)
-                                               : at::randn_like(x) * 1e3;
+      const at::Tensor junk =
+          name == "tokens" ? at::randint_like(x, 0, kTokens) : at::randn_like(x) * 1e3;
       dirty.set(name, at::where(inside_mask(x, shape_of(draw.in, name), clean.mask()), x, junk));
     }
     const Streams want = run(*block, clean), got = run(*block, dirty);
@@ -257,7 +258,8 @@ TEST(Conformance, WhatThePaddingHoldsDoesNotMatter) {
 TEST(Conformance, HowMuchPaddingThereIsDoesNotMatter) {
   for_each_draw([](const Draw& draw) {
     const auto block = draw.make(1);
-    const auto compare = [&](const Streams& got, int64_t got_row, const Streams& want, int64_t row) {
+    const auto compare = [&](const Streams& got, int64_t got_row, const Streams& want,
+                             int64_t row) {
       const int64_t length = kLengths[static_cast<size_t>(row)];
       for (const std::string& name : draw.out.produced()) {
         const at::Tensor a = inside(got, draw.out, name, got_row, length);

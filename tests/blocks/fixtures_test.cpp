@@ -120,14 +120,14 @@ void check_mamba_block(const Fixture& f, Errors& errors) {
   const auto integer = [&](const char* key) { return c.at(key).get<int64_t>(); };
   const int64_t width = integer("d_model");
   const auto& factory = testing::host().blocks().at("mamba").factory;
+  std::string yaml = cat("{norm: none, residual: false, dropout: 0, d_state: ", integer("d_state"),
+                         ", d_conv: ", integer("d_conv"), ", expand: ", integer("expand"));
+  for (const char* key : {"dt_rank", "conv_bias", "bias"}) {
+    if (c.contains(key)) yaml += cat(", ", key, ": ", c.at(key).dump());
+  }
   Diagnostics diagnostics;
-  const auto options = read_options(
-      factory,
-      read_yaml(cat("{type: mamba, norm: none, residual: false, dropout: 0, d_state: ",
-                    integer("d_state"), ", d_conv: ", integer("d_conv"), ", expand: ",
-                    integer("expand"), "}"),
-                "config"),
-      "config", {}, diagnostics);
+  const auto options =
+      read_options(factory, read_yaml(yaml + "}", "config"), "config", {}, diagnostics);
   diagnostics.throw_if_any();
   Shapes in;
   in.produce("mask", {dim::batch, dim::length});
@@ -173,9 +173,9 @@ void check_scan(const Fixture& f, Errors& errors) {
     const auto of_group = [&](const at::Tensor& x) {
       return time_second(x.dim() == 4 ? x.select(1, g) : x);
     };
-    parts.push_back(kernels::selective_scan(
-        time_second(own(in.at("u"), 1)), time_second(own(delta, 1)), own(in.at("A"), 0),
-        of_group(B), of_group(C), D.defined() ? own(D, 0) : D));
+    parts.push_back(kernels::selective_scan(time_second(own(in.at("u"), 1)),
+                                            time_second(own(delta, 1)), own(in.at("A"), 0),
+                                            of_group(B), of_group(C), D.defined() ? own(D, 0) : D));
   }
   at::Tensor y = at::cat(parts, -1).transpose(1, 2);
   if (in.contains("z")) y = y * at::silu(in.at("z"));

@@ -38,7 +38,7 @@ class Child {
   pid_t pid() const { return pid_; }
   void signal(int number) const;
   /// Waits until it ends; after `limit` the test fails and the child is killed.
-  Outcome wait(std::chrono::seconds limit = std::chrono::seconds(60));
+  Outcome wait(std::chrono::seconds limit = std::chrono::seconds(120));
 
  private:
   TempFolder output_;
@@ -53,7 +53,7 @@ std::vector<std::string> words(const std::string& line);
 
 /// Waits until `condition` holds; false after `limit`.
 template <class Condition>
-bool wait_until(Condition condition, std::chrono::seconds limit = std::chrono::seconds(30)) {
+bool wait_until(Condition condition, std::chrono::seconds limit = std::chrono::seconds(120)) {
   const auto end = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end) return false;

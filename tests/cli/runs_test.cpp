@@ -58,7 +58,7 @@ class Runs : public ::testing::Test {
 };
 
 // Long enough to be met in its middle.
-constexpr const char* kLong = "tiny.yaml --set train.duration=600u --set train.validate_every=200u";
+constexpr const char* kLong = "tiny.yaml --set train.duration=300u --set train.validate_every=100u";
 
 TEST_F(Runs, LeaveAWholeDirectory) {
   const Outcome outcome =
@@ -109,14 +109,14 @@ TEST_F(Runs, GoOnAfterAnInterruptAsIfThereHadBeenNone) {
   EXPECT_THAT(interrupted.err, HasSubstr("stopping after this update"));
   EXPECT_THAT(interrupted.err, HasSubstr("saved; go on with: ribo-run tiny.yaml --resume "));
   ASSERT_FALSE(finished());
-  ASSERT_LT(updates(), 600u);
+  ASSERT_LT(updates(), 300u);
   ASSERT_TRUE(fs::exists(only_run() / "checkpoints/last/manifest.json"));
 
   const Outcome resumed = run(std::string(kLong) + " --resume auto");
   EXPECT_EQ(resumed.status, 0) << resumed.err;
   EXPECT_THAT(resumed.err, HasSubstr("resuming from "));
   ASSERT_TRUE(finished()) << "another run directory was made";
-  EXPECT_EQ(updates(), 600u);
+  EXPECT_EQ(updates(), 300u);
   EXPECT_NE(last_validation(only_run()), "");
   EXPECT_EQ(last_validation(only_run()), last_validation(only_run("whole")));
   EXPECT_EQ(read_text(only_run() / "checkpoints/last/model.safetensors"),
@@ -153,7 +153,8 @@ TEST_F(Runs, GoIntoTheBackground) {
   const Outcome outcome = run(std::string(kLong) + " --detach");
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   std::smatch found;
-  ASSERT_TRUE(std::regex_search(outcome.out, found, std::regex(R"(started process (\d+)\n  run: +(\S+)\n)")))
+  const std::regex words_of_it(R"(started process (\d+)\n  run: +(\S+)\n)");
+  ASSERT_TRUE(std::regex_search(outcome.out, found, words_of_it))
       << outcome.out;
   const pid_t pid = std::stoi(found[1]);
   const fs::path directory = found[2].str();

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
+#include <map>
+
 #include "support/blocks.h"
 #include "support/memory.h"
 #include "train/precision.h"
@@ -94,11 +97,11 @@ void expect_same(const Pass& got, const Pass& want) {
 }
 
 const std::vector<std::vector<std::string>> kPlaces = {
-    {"conv"},                                                        // a block
-    {"embedding"},                                                   // nothing before it has a gradient
-    {"head"},                                                        // one of several readers
-    {"repeat"},                                                      // each turn of a group
-    {"repeat", "mamba"},                                             // one inside another
+    {"conv"},             // a block
+    {"embedding"},        // nothing before it has a gradient
+    {"head"},             // one of several readers
+    {"repeat"},           // each turn of a group
+    {"repeat", "mamba"},  // one inside another
     {"embedding", "conv", "repeat", "mamba", "transformer", "head"}  // everything
 };
 
@@ -209,9 +212,8 @@ TEST(Checkpointing, IsOffWithoutGradientsAndInEvaluation) {
 
 TEST(Checkpointing, HandsOnWhatASegmentThrows) {
   Streams s;
-  EXPECT_EQ(testing::error_of([&] {
-              forward_checkpointed(s, [](Streams&) { throw Error("blocks[3]: no"); });
-            }),
+  EXPECT_EQ(testing::error_of(
+                [&] { forward_checkpointed(s, [](Streams&) { throw Error("blocks[3]: no"); }); }),
             "blocks[3]: no");
 }
 

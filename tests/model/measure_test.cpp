@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "support/blocks.h"
 #include "support/memory.h"
 
@@ -12,8 +14,8 @@ constexpr int64_t B = 3, L = 20, C = 16;
 
 ModelCost cost_of(const std::string& blocks, bool training = true) {
   static std::vector<std::shared_ptr<Model>> kept;  // BlockCost points into their plans
-  const auto model = testing::make_model(cat("streams: {single: ", C, "}\nblocks:\n",
-                                             "  - {type: embedding}\n", blocks));
+  const auto model = testing::make_model(
+      cat("streams: {single: ", C, "}\nblocks:\n", "  - {type: embedding}\n", blocks));
   kept.push_back(model);
   model->train(training);
   Streams batch = testing::make_batch(std::vector<int64_t>(B, L));
@@ -72,8 +74,11 @@ TEST(Measure, ActivationsAreWhatAForwardPassLeavesBehind) {
   for (const std::string checkpoint : {"false", "true"}) {
     const auto model = testing::make_model(
         "streams: {single: 16}\nblocks:\n  - {type: embedding}\n  - repeat: 2\n"
-        "    checkpoint: " + checkpoint + "\n    blocks: [{type: transformer, heads: 2}, "
-        "{type: conv, checkpoint: " + checkpoint + "}]\n  - {type: reactivity_head}\n");
+        "    checkpoint: " +
+        checkpoint +
+        "\n    blocks: [{type: transformer, heads: 2}, "
+        "{type: conv, checkpoint: " +
+        checkpoint + "}]\n  - {type: reactivity_head}\n");
     model->train();
     Streams batch = testing::make_batch({L, L, L}), again = testing::make_batch({L, L, L});
     const ModelCost cost = measure(*model, batch);
@@ -88,8 +93,8 @@ TEST(Measure, ActivationsAreWhatAForwardPassLeavesBehind) {
 
 TEST(Measure, CheckpointedBlocksKeepLittle) {
   const auto bytes = [](const std::string& block, const std::string& repeat) {
-    return cost_of(cat("  - repeat: 4\n", repeat, "    blocks: [{type: transformer, heads: 4", block,
-                       "}, {type: sepcnn", block, "}]\n"))
+    return cost_of(cat("  - repeat: 4\n", repeat, "    blocks: [{type: transformer, heads: 4",
+                       block, "}, {type: sepcnn", block, "}]\n"))
         .activation_bytes;
   };
   const int64_t plain = bytes("", "");

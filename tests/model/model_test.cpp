@@ -44,8 +44,8 @@ TEST(Model, WeightsAreNamedInTheTermsOfThePipeline) {
 TEST(Model, TurnsOfARepeatHaveWeightsOfTheirOwn) {
   const auto model = testing::make_model(kNested);
   const auto parameters = model->named_parameters();
-  EXPECT_FALSE(at::equal(parameters["blocks.1.0.0.conv.weight"],
-                         parameters["blocks.1.1.0.conv.weight"]));
+  EXPECT_FALSE(
+      at::equal(parameters["blocks.1.0.0.conv.weight"], parameters["blocks.1.1.0.conv.weight"]));
   Streams s = testing::make_batch({6, 4});
   model->forward(s);
   EXPECT_EQ(s.get("pred.reactivity").sizes(), (at::IntArrayRef{2, 6, 2}));

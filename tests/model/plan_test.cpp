@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "ribo/version.h"
 #include "support/blocks.h"
 #include "train/temp_folder.h"
 
@@ -15,63 +18,67 @@ std::string wrong(const std::string& model) {
   return testing::error_of([&] { make_plan(model, testing::data_streams(), "m.yaml"); });
 }
 
-#define EXPECT_SAYS(model, part)                                      \
-  do {                                                                \
-    const std::string what = wrong(model);                            \
-    EXPECT_NE(what.find(part), std::string::npos) << what;            \
-  } while (false)
+void expect_says(const std::string& model, const std::string& part) {
+  const std::string what = wrong(model);
+  EXPECT_NE(what.find(part), std::string::npos) << part << "\nis not in\n" << what;
+}
 
 TEST(Plan, AMissingStreamIsToldWithThoseThatAreThere) {
-  EXPECT_SAYS("streams: {single: 8}\nblocks:\n  - {type: conv}\n  - {type: embedding}\n",
-              "m.yaml:3:5: model.blocks[0] (conv, conv.so 0.1.0): needs the stream \"single\", which "
+  expect_says("streams: {single: 8}\nblocks:\n  - {type: conv}\n  - {type: embedding}\n",
+              "m.yaml:3:5: model.blocks[0] (conv, conv.so " RIBO_VERSION
+              "): needs the stream \"single\", which "
               "nothing before it makes; here are: mask [B, L], target.reactivity [B, L, 2], tokens "
               "[B, L]");
 }
 
 TEST(Plan, AWidthThatDoesNotFitIsToldAtItsBlock) {
-  EXPECT_SAYS(
+  expect_says(
       "streams: {single: 10}\nblocks:\n"
       "  - {type: embedding}\n  - repeat: 2\n    blocks:\n"
       "      - {type: transformer, heads: 4}\n",
-      "m.yaml:6:9: model.blocks[1].blocks[0] (transformer, transformer.so 0.1.0): heads: 4 does not "
-      "divide the width of \"single\", 10");
+      "m.yaml:6:9: model.blocks[1].blocks[0] (transformer, transformer.so " RIBO_VERSION
+      "): heads: "
+      "4 does not divide the width of \"single\", 10");
 }
 
 TEST(Plan, AnUndeclaredWidthIsTold) {
-  EXPECT_SAYS("blocks: [{type: embedding}]\n", "m.yaml:1:10: model.blocks[0]");
-  EXPECT_SAYS("blocks: [{type: embedding}]\n", "single");
+  expect_says("blocks: [{type: embedding}]\n", "m.yaml:1:10: model.blocks[0]");
+  expect_says("blocks: [{type: embedding}]\n", "single");
 }
 
 TEST(Plan, AMisspeltBlockOptionOrStreamIsGuessed) {
-  EXPECT_SAYS("streams: {single: 8}\nblocks: [{type: embedding}, {type: mambo}]\n",
-              "m.yaml:2:36: model.blocks[1].type: unknown block \"mambo\"; did you mean \"mamba\"?");
-  EXPECT_SAYS("streams: {single: 8}\nblocks: [{type: embedding}, {type: conv, kernle: 3}]\n",
+  expect_says(
+      "streams: {single: 8}\nblocks: [{type: embedding}, {type: mambo}]\n",
+      "m.yaml:2:36: model.blocks[1].type: unknown block \"mambo\"; did you mean \"mamba\"?");
+  expect_says("streams: {single: 8}\nblocks: [{type: embedding}, {type: conv, kernle: 3}]\n",
               "m.yaml:2:42: model.blocks[1]: unknown key \"kernle\"; did you mean \"kernel\"?");
-  EXPECT_SAYS("streams: {single: 8, singel: 9}\nblocks: [{type: embedding}]\n",
+  expect_says("streams: {single: 8, singel: 9}\nblocks: [{type: embedding}]\n",
               "m.yaml:1:22: model.streams: no block makes a stream \"singel\"; did you mean "
               "\"single\"?");
-  EXPECT_SAYS("stream: {single: 8}\nblocks: []\n",
+  expect_says("stream: {single: 8}\nblocks: []\n",
               "m.yaml:1:1: model: unknown key \"stream\"; did you mean \"streams\"?");
-  EXPECT_SAYS(
-      "streams: {single: 8}\nblocks: [{type: embedding}, {type: reactivity_head, targets: [dsm]}]\n",
-      "targets: \"target.reactivity\" has no column \"dsm\"; did you mean \"dms\"?; it has: 2a3, dms");
+  expect_says(
+      "streams: {single: 8}\nblocks: [{type: embedding}, {type: reactivity_head, targets: "
+      "[dsm]}]\n",
+      "targets: \"target.reactivity\" has no column \"dsm\"; did you mean \"dms\"?; it has: 2a3, "
+      "dms");
 }
 
 TEST(Plan, ARepeatIsCheckedBeforeItIsExpanded) {
   const auto repeat = [](const std::string& lines) {
     return "streams: {single: 8}\nblocks:\n  - {type: embedding}\n  - " + lines;
   };
-  EXPECT_SAYS(repeat("repeat: 0\n    blocks: [{type: conv}]\n"),
+  expect_says(repeat("repeat: 0\n    blocks: [{type: conv}]\n"),
               "m.yaml:4:13: model.blocks[1].repeat: must lie in 1..1000, got 0");
-  EXPECT_SAYS(repeat("repeat: six\n    blocks: [{type: conv}]\n"),
+  expect_says(repeat("repeat: six\n    blocks: [{type: conv}]\n"),
               "m.yaml:4:13: model.blocks[1].repeat: expected an integer, got \"six\"");
-  EXPECT_SAYS(repeat("repeat: 2\n"), "m.yaml:4:5: model.blocks[1]: repeat needs \"blocks\"");
-  EXPECT_SAYS(repeat("repeat: 2\n    block: [{type: conv}]\n"),
+  expect_says(repeat("repeat: 2\n"), "m.yaml:4:5: model.blocks[1]: repeat needs \"blocks\"");
+  expect_says(repeat("repeat: 2\n    block: [{type: conv}]\n"),
               "m.yaml:5:5: model.blocks[1]: unknown key \"block\" beside repeat; did you mean "
               "\"blocks\"?");
-  EXPECT_SAYS(repeat("repeat: 2\n    blocks: {type: conv}\n"),
+  expect_says(repeat("repeat: 2\n    blocks: {type: conv}\n"),
               "model.blocks[1].blocks: expected a list of blocks, got a map");
-  EXPECT_SAYS(repeat("repeat: 1000\n    blocks:\n      - repeat: 1000\n        blocks: "
+  expect_says(repeat("repeat: 1000\n    blocks:\n      - repeat: 1000\n        blocks: "
                      "[{type: conv}]\n"),
               "the model has more than 10000 blocks; lower a repeat");
 }

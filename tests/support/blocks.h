@@ -1,8 +1,10 @@
 // Blocks and models from a line of YAML, over the plugins of the build tree.
 #pragma once
 
-#include <gtest/gtest.h>
+#include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,7 +29,8 @@ inline std::vector<StreamSpec> data_streams() {
 }
 
 /// Plans the text of a `model` section; throws ConfigError as ribo-run would, with `file_name`.
-inline Plan make_plan(const std::string& model, const std::vector<StreamSpec>& data = data_streams(),
+inline Plan make_plan(const std::string& model,
+                      const std::vector<StreamSpec>& data = data_streams(),
                       const std::string& file_name = "test.yaml") {
   Diagnostics diagnostics;
   const Value value = read_yaml(model, file_name);

@@ -23,8 +23,8 @@ class TinySplit final : public Split {
     auto generator = at::detail::createCPUGenerator(static_cast<uint64_t>(1000 + i));
     at::Tensor tokens = at::randint(0, 4, {length(i)}, generator, at::kLong);
     const at::Tensor levels = at::tensor({0.9f, 0.1f, 0.4f, 0.2f, 0.f, 0.8f, 0.3f, 0.6f});
-    const at::Tensor target = at::stack(
-        {levels.index_select(0, tokens), levels.index_select(0, tokens + 4)}, 1);
+    const at::Tensor target =
+        at::stack({levels.index_select(0, tokens), levels.index_select(0, tokens + 4)}, 1);
     Streams out;
     out.set("target.reactivity", target + 0.05 * at::randn(target.sizes(), generator));
     if (draw != 0) {

@@ -183,7 +183,8 @@ TEST(Loader, PadsToTheLongestOfTheBatch) {
   const Batch batch = collate(data, testing::data_streams(), {0, 1, 2}, {0, 0, 0});
   EXPECT_TRUE(at::equal(batch.streams.mask().sum(1), at::tensor({7, 4, 9}, at::kLong)));
   EXPECT_EQ(batch.streams.mask().size(1), 9);
-  const at::Tensor &tokens = batch.streams.tokens(), &target = batch.streams.get("target.reactivity");
+  const at::Tensor &tokens = batch.streams.tokens(),
+                   &target = batch.streams.get("target.reactivity");
   EXPECT_TRUE(at::equal(tokens[1].narrow(0, 0, 4), data.get(1, 0).tokens()));
   EXPECT_TRUE(tokens[1].narrow(0, 4, 5).eq(kPadToken).all().item<bool>());
   EXPECT_EQ(target.sizes(), (at::IntArrayRef{3, 9, 2}));

@@ -38,19 +38,22 @@ void set_gradients(const NamedTensors& parameters, uint64_t seed) {
 
 TEST(AdamW, TakesTheStepOfThePaper) {
   at::Tensor p = at::tensor({2.0f, -1.0f}).view({1, 2}).set_requires_grad(true);
-  const auto adamw = make({{"w", p}}, "{lr: 0.1, weight_decay: 0.5, betas: [0.9, 0.99], eps: 1e-8}");
+  const auto adamw =
+      make({{"w", p}}, "{lr: 0.1, weight_decay: 0.5, betas: [0.9, 0.99], eps: 1e-8}");
   double m[2] = {}, v[2] = {}, want[2] = {2, -1};
   const double gradients[3][2] = {{1, -2}, {0.5, 4}, {-3, 0.25}};
   for (int t = 1; t <= 3; ++t) {
     const double factor = 1.0 / t;
-    p.mutable_grad() = at::tensor({gradients[t - 1][0], gradients[t - 1][1]}, at::kFloat).view({1, 2});
+    p.mutable_grad() =
+        at::tensor({gradients[t - 1][0], gradients[t - 1][1]}, at::kFloat).view({1, 2});
     adamw->step(factor);
     for (int i = 0; i < 2; ++i) {
       const double g = gradients[t - 1][i], lr = 0.1 * factor;
       m[i] = 0.9 * m[i] + 0.1 * g;
       v[i] = 0.99 * v[i] + 0.01 * g * g;
       want[i] -= lr * 0.5 * want[i];
-      want[i] -= lr * m[i] / (1 - std::pow(0.9, t)) / (std::sqrt(v[i] / (1 - std::pow(0.99, t))) + 1e-8);
+      want[i] -=
+          lr * m[i] / (1 - std::pow(0.9, t)) / (std::sqrt(v[i] / (1 - std::pow(0.99, t))) + 1e-8);
       EXPECT_NEAR(p[0][i].item<double>(), want[i], 1e-6) << "step " << t;
     }
   }

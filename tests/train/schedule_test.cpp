@@ -39,9 +39,7 @@ TEST(Schedule, WarmsUpLinearlyAndMovesFromTheFirstUpdateOn) {
   }
 }
 
-TEST(Schedule, ConstantStays) {
-  EXPECT_DOUBLE_EQ(factor("{type: constant, warmup: 4u}", 19), 1);
-}
+TEST(Schedule, ConstantStays) { EXPECT_DOUBLE_EQ(factor("{type: constant, warmup: 4u}", 19), 1); }
 
 TEST(Schedule, CosineFallsFromTheEndOfTheWarmUpToItsFinalFactor) {
   const std::string yaml = "{type: cosine, warmup: 4u, final: 0.1}";

@@ -53,13 +53,14 @@ std::shared_ptr<Product> make_default(const Factory& factory, const Plan& plan) 
 }
 
 Training make(const TinyRun& s, const fs::path& directory, Observers observers = {}) {
-  const Plan plan = testing::make_plan(
-      cat("streams: {single: 8}\n"
-          "blocks:\n"
-          "  - {type: embedding}\n"
-          "  - {type: conv, kernel: 3, dropout: ", s.dropout, ", checkpoint: ",
-          s.checkpointing ? "true" : "false", "}\n"
-          "  - {type: reactivity_head}\n"));
+  const Plan plan =
+      testing::make_plan(cat("streams: {single: 8}\n"
+                             "blocks:\n"
+                             "  - {type: embedding}\n"
+                             "  - {type: conv, kernel: 3, dropout: ",
+                             s.dropout, ", checkpoint: ", s.checkpointing ? "true" : "false",
+                             "}\n"
+                             "  - {type: reactivity_head}\n"));
   at::manual_seed(s.seed);
   Training t;
   t.model = std::make_shared<Model>(plan);
@@ -75,11 +76,10 @@ Training make(const TinyRun& s, const fs::path& directory, Observers observers =
   t.optimizer = adamw.make(options.get(), parameters);
   const auto& schedule = schedules().at(s.schedule);
   t.schedule = schedule.make(schedule.schema->make_options().get());
-  t.loss = s.loss ? s.loss
-                  : make_default<Loss>(testing::host().losses().at("mae").factory, plan);
-  t.metrics = {{"mae", s.metric ? s.metric
-                                : make_default<Metric>(testing::host().metrics().at("mae").factory,
-                                                       plan)}};
+  t.loss = s.loss ? s.loss : make_default<Loss>(testing::host().losses().at("mae").factory, plan);
+  t.metrics = {
+      {"mae", s.metric ? s.metric
+                       : make_default<Metric>(testing::host().metrics().at("mae").factory, plan)}};
   t.floors.resize(1);
   t.options.duration = {static_cast<double>(s.updates), Interval::Unit::updates};
   t.options.batch = s.batch;
@@ -95,7 +95,8 @@ Training make(const TinyRun& s, const fs::path& directory, Observers observers =
   loader.bucket = s.bucket;
   loader.training = true;
   const auto specs = testing::data_streams();
-  t.train = std::make_shared<Loader>(std::make_shared<testing::TinySplit>(s.lengths), specs, loader);
+  t.train =
+      std::make_shared<Loader>(std::make_shared<testing::TinySplit>(s.lengths), specs, loader);
   loader.training = false;
   t.valid = std::make_shared<Loader>(
       std::make_shared<testing::TinySplit>(testing::mixed_lengths(9)), specs, loader);
@@ -355,7 +356,8 @@ class FaultyLoss final : public Loss {
       : faulty_(std::move(faulty)), in_gradient_(in_gradient) {}
   void shapes(Shapes&) override {}
   at::Tensor forward(const Streams& s) const override {
-    const at::Tensor difference = s.get("pred.reactivity") - s.get("target.reactivity").nan_to_num();
+    const at::Tensor difference =
+        s.get("pred.reactivity") - s.get("target.reactivity").nan_to_num();
     const at::Tensor loss = difference.abs().mean();
     if (!at::GradMode::is_enabled()) return loss;
     const int call = ++calls_;
@@ -517,7 +519,8 @@ TEST(Validation, TheBestCheckpointIsTheOneOfTheBestValue) {
   EXPECT_EQ(target_of(folder / "low/checkpoints/last"), "step-00000005");
   EXPECT_EQ(std::distance(fs::directory_iterator(folder / "low/checkpoints"), {}), 4);
 
-  setup.metric = std::make_shared<ScriptedMetric>(std::vector<double>{0.1, 0.5, 0.7, 0.4, 0.3}, false);
+  setup.metric =
+      std::make_shared<ScriptedMetric>(std::vector<double>{0.1, 0.5, 0.7, 0.4, 0.3}, false);
   r = train(setup, folder / "high");
   EXPECT_EQ(r.finished.best_update, 3);
 }
@@ -556,7 +559,8 @@ TEST(Evaluate, CountsEachSequenceAlikeWhateverTheBatches) {
     setup.batch = batch;
     const Training t = make(setup, folder.path());
     t.model->eval();
-    return evaluate(*t.valid, [&](Streams& s) { t.model->forward(s); }, t.loss.get(), t.metrics);
+    return evaluate(
+        *t.valid, [&](Streams& s) { t.model->forward(s); }, t.loss.get(), t.metrics);
   };
   const Evaluation one = score(1), nine = score(9);
   EXPECT_NEAR(one.values[0], nine.values[0], 1e-6);

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <exception>
 #include <fstream>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -116,10 +118,18 @@ class FoldCache {
 
 void fold_all(std::vector<Rna>& all) {
   std::atomic<size_t> next{0};
+  std::mutex mutex;
+  std::exception_ptr failure;
   const auto work = [&] {
-    for (size_t i = next++; i < all.size(); i = next++) {
-      all[i].paired = fold::partition_function(all[i].sequence).paired;
-      for (float& p : all[i].paired) p = std::min(1.0f, std::max(0.0f, p));
+    try {
+      for (size_t i = next++; i < all.size(); i = next++) {
+        all[i].paired = fold::partition_function(all[i].sequence).paired;
+        for (float& p : all[i].paired) p = std::min(1.0f, std::max(0.0f, p));
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+      next = all.size();
     }
   };
   std::vector<std::thread> threads;
@@ -128,6 +138,7 @@ void fold_all(std::vector<Rna>& all) {
   }
   work();
   for (std::thread& t : threads) t.join();
+  if (failure) std::rethrow_exception(failure);
 }
 
 class Simulated final : public DataSource {
@@ -160,7 +171,7 @@ class Simulated final : public DataSource {
   Simulated(const Options& options, const DataContext& context) : options_(options) {
     auto all = std::make_shared<std::vector<Rna>>(
         static_cast<size_t>(options.train + options.valid));
-    const uint64_t seed = static_cast<uint64_t>(options.data_seed) * 0x9e3779b97f4a7c15ull + 1;
+    const uint64_t seed = Random(static_cast<uint64_t>(options.data_seed)).bits();
     Random random(seed);
     for (Rna& rna : *all) {
       const int64_t length = random.integer(options.min_length, options.max_length);

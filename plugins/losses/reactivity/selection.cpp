@@ -62,9 +62,7 @@ void Comparison::resolve(Shapes& shapes) {
 Pairs Comparison::pairs(const Streams& streams, at::ScalarType least) const {
   const at::Tensor& all_pred = streams.get("pred." + selection_.target);
   const at::Tensor& all_target = streams.get("target." + selection_.target);
-  // A predictor other than the model may give every column of the target in the target's order.
-  const bool as_target = all_pred.size(-1) == all_target.size(-1);
-  const at::Tensor pred = pick(all_pred, as_target ? in_target_ : in_pred_);
+  const at::Tensor pred = pick(all_pred, in_pred_);
   const at::Tensor target = pick(all_target, in_target_);
 
   Pairs out;
