@@ -109,7 +109,7 @@ RunFinished Trainer::train() {
       tell(UpdateDone{state_.update, epochs(), last_loss_, last_norm_,
                       t_.optimizer->learning_rate() *
                           t_.schedule->factor(state_.update - 1, total_updates_, updates_per_epoch_),
-                      t_.options.batch, state_.seconds});
+                      last_sequences_, state_.seconds});
     }
     const bool out_of_time =
         t_.options.time_limit && seconds() >= t_.options.time_limit->count;
@@ -151,10 +151,12 @@ RunFinished Trainer::finish(const std::string& reason) {
 
 bool Trainer::train_one_update() {
   double loss_sum = 0;
+  last_sequences_ = 0;
   for (int64_t part = 0; part < t_.options.accumulate; ++part) {
     Batch batch;
     if (!next_batch(batch)) throw Error("the training split has too few sequences for one batch");
     to_device(batch.streams, t_.device);
+    last_sequences_ += static_cast<int64_t>(batch.indices.size()) * t_.process.world_size;
     const at::Tensor loss = forward_loss(batch.streams) / t_.options.accumulate;
     torch::autograd::backward({loss}, {});
     loss_sum += loss.item<double>();
@@ -297,7 +299,8 @@ bool Trainer::next_batch(Batch& batch) {
       t_.train->start(state_.epoch, state_.batch);
       epoch_started_ = true;
     }
-    if (t_.train->next(batch)) {
+    // Batches that would make only a part of an update are left out, so that epochs stay whole.
+    if (state_.batch < updates_per_epoch_ * t_.options.accumulate && t_.train->next(batch)) {
       ++state_.batch;
       return true;
     }

@@ -76,6 +76,7 @@ class Trainer {
   TrainerState state_;
   int64_t updates_per_epoch_ = 0, total_updates_ = 0;
   double last_loss_ = 0, last_norm_ = 0;
+  int64_t last_sequences_ = 0;
   int64_t skipped_in_a_row_ = 0;
   double session_start_ = 0;          // monotonic clock
   double last_checkpoint_ = 0;        // in training seconds
