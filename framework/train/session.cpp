@@ -254,6 +254,10 @@ Training Session::prepare(const Process& process) const {
   LoaderOptions valid = train;
   valid.training = false;
   valid.batch = options_.valid_batch;
+  if (split("train")->size() < options_.batch) {
+    log::warn(cat("train.batch is ", options_.batch, ", but there are ", split("train")->size(),
+                  " sequences to train on; one update takes them all"));
+  }
   out.train = std::make_shared<Loader>(split("train"), specs_, train);
   out.valid = std::make_shared<Loader>(split("valid"), specs_, valid);
   out.floors = compute_floors(out.train->split(), *out.valid, metrics_, plan_.result);

@@ -18,10 +18,10 @@ Paths find_inputs(const std::vector<std::string>& names, const fs::path& base,
     const fs::path path = (base / name).lexically_normal();  // an absolute name replaces `base`
     std::error_code ec;
     if (fs::is_directory(path, ec)) {
-      throw Error(cat(key, ": ", path.string(), " is a folder; name the file in it"));
+      throw Error(cat("data.", key, ": ", path.string(), " is a folder; name the file in it"));
     }
     if (::access(path.c_str(), R_OK) != 0) {
-      throw Error(cat(key, ": cannot read ", path.string(), ": ", std::strerror(errno),
+      throw Error(cat("data.", key, ": cannot read ", path.string(), ": ", std::strerror(errno),
                       "; relative names start at ", base.string()));
     }
     files.push_back(path);
