@@ -4,6 +4,7 @@
 #include "cli/verbs.h"
 #include "plugins/host.h"
 #include "ribo/log.h"
+#include "train/session.h"
 
 namespace ribo::cli {
 
@@ -67,6 +68,14 @@ std::vector<std::filesystem::path> plugin_path(const po::variables_map& values) 
   }
   if (const char* list = std::getenv("RIBO_PLUGIN_PATH")) add(list);
   return out;
+}
+
+SessionRequest session_request(const po::variables_map& values) {
+  SessionRequest request;
+  request.pipeline = values["pipeline"].as<std::string>();
+  if (values.count("set")) request.sets = values["set"].as<std::vector<std::string>>();
+  request.plugin_path = plugin_path(values);
+  return request;
 }
 
 }  // namespace ribo::cli

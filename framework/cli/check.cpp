@@ -60,10 +60,7 @@ int check(const Arguments& arguments) {
     return 0;
   }
   apply_common(values);
-  SessionRequest request;
-  request.pipeline = values["pipeline"].as<std::string>();
-  if (values.count("set")) request.sets = values["set"].as<std::vector<std::string>>();
-  request.plugin_path = plugin_path(values);
+  const SessionRequest request = session_request(values);
   Session session(request);
   for (const std::string& note : session.pipeline().notes) log::info(note);
   session.open();

@@ -140,10 +140,7 @@ int train(const Arguments& arguments) {
   po::variables_map values;
   if (!parse(arguments, kUsage, train_options(), "pipeline", values)) return 0;
   apply_common(values);
-  SessionRequest request;
-  request.pipeline = values["pipeline"].as<std::string>();
-  if (values.count("set")) request.sets = values["set"].as<std::vector<std::string>>();
-  request.plugin_path = plugin_path(values);
+  const SessionRequest request = session_request(values);
   Session session(request);
   if (values.count("print-config")) {
     std::cout << to_yaml(session.pipeline().root);

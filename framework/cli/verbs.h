@@ -7,6 +7,10 @@
 #include <string>
 #include <vector>
 
+namespace ribo {
+struct SessionRequest;
+}
+
 namespace ribo::cli {
 
 using Arguments = std::vector<std::string>;
@@ -29,5 +33,7 @@ po::options_description common_options();
 void apply_common(const po::variables_map& values);
 /// The folders of --plugin-path, then those of $RIBO_PLUGIN_PATH.
 std::vector<std::filesystem::path> plugin_path(const po::variables_map& values);
+/// What `pipeline`, `set` and --plugin-path of a verb ask for.
+SessionRequest session_request(const po::variables_map& values);
 
 }  // namespace ribo::cli
