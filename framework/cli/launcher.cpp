@@ -6,10 +6,10 @@
 #include <cstdlib>
 
 int main(int argc, char** argv) {
-  // By default libgomp's threads spin for milliseconds at the end of each parallel region. When
-  // another process holds a core, that makes a training several times as slow; a short spin costs
-  // a quiet machine next to nothing.
-  if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "10000", 0);
+  // By default libgomp's threads spin for milliseconds at the end of each parallel region, which
+  // makes a training many times as slow when another process holds a core
+  // (docs/decisions/openmp-waiting.md).
+  if (!std::getenv("GOMP_SPINCOUNT")) setenv("OMP_WAIT_POLICY", "PASSIVE", 0);
 
   // Found through this program's own RUNPATH.
   void* library = dlopen("libribo_cli.so", RTLD_NOW | RTLD_GLOBAL);
