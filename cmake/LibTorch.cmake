@@ -33,7 +33,8 @@ add_library(Torch::cpu INTERFACE IMPORTED)
 target_include_directories(Torch::cpu SYSTEM INTERFACE
   ${torch_root}/include ${torch_root}/include/torch/csrc/api/include)
 target_link_directories(Torch::cpu INTERFACE ${torch_root}/lib)
-target_link_libraries(Torch::cpu INTERFACE c10 torch_cpu torch)
+# Not libtorch.so: in this wheel it is an empty library that needs libtorch_cuda and all of CUDA.
+target_link_libraries(Torch::cpu INTERFACE c10 torch_cpu)
 # The wheel finds its CUDA runtime through its own RPATH, which the linker does not follow.
 target_link_options(Torch::cpu INTERFACE -Wl,--allow-shlib-undefined)
 target_compile_definitions(Torch::cpu INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
