@@ -254,12 +254,12 @@ Training Session::prepare(const Process& process) const {
   LoaderOptions valid = train;
   valid.training = false;
   valid.batch = options_.valid_batch;
-  if (split("train")->size() < options_.batch) {
-    log::warn(cat("train.batch is ", options_.batch, ", but there are ", split("train")->size(),
-                  " sequences to train on; one update takes them all"));
-  }
   out.train = std::make_shared<Loader>(split("train"), specs_, train);
   out.valid = std::make_shared<Loader>(split("valid"), specs_, valid);
+  if (const int64_t sequences = out.train->split().size(); sequences < options_.batch) {
+    log::warn(cat("train.batch is ", options_.batch, ", but there are ", sequences,
+                  " sequences to train on; one update takes them all"));
+  }
   out.floors = compute_floors(out.train->split(), *out.valid, metrics_, plan_.result);
   out.model = build_model();
   NamedTensors parameters;
