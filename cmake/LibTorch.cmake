@@ -39,6 +39,10 @@ target_link_libraries(Torch::cpu INTERFACE c10 torch_cpu)
 target_link_options(Torch::cpu INTERFACE -Wl,--allow-shlib-undefined)
 target_compile_definitions(Torch::cpu INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
 
+# The OpenMP runtime that the wheel ships, for our own parallel regions.
+add_library(Torch::gomp UNKNOWN IMPORTED)
+set_target_properties(Torch::gomp PROPERTIES IMPORTED_LOCATION ${torch_root}/lib/libgomp.so.1)
+
 add_library(Torch::torch INTERFACE IMPORTED)
 target_link_libraries(Torch::torch INTERFACE Torch::cpu)
 if(RIBO_CUDA_VERSION)

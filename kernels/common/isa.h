@@ -1,0 +1,38 @@
+// One source, several instruction sets. A file `<op>_cpu.cpp` is compiled once for each of them,
+// with RIBO_ISA defined as its name, and defines `template <Isa> f` explicitly for Isa::RIBO_ISA;
+// callers choose at run time:
+//
+//   with_isa([&](auto isa) { scan_forward<isa>(args); });
+//
+// What such a file defines besides lives in `namespace RIBO_ISA`, and it uses no standard
+// container: the linker merges inline functions of equal names, and would hand AVX-512 code to an
+// older CPU.
+#pragma once
+
+#include <type_traits>
+
+namespace ribo::kernels {
+
+enum class Isa { generic, avx2, avx512 };
+
+/// The best instruction set that this CPU has, or a lower one that $RIBO_ISA (generic, avx2,
+/// avx512) or limit_isa() names. avx2 stands for x86-64-v3, avx512 for x86-64-v4.
+Isa isa();
+
+/// For tests and benchmarks: from now on isa() is at most `most`. Not thread-safe.
+void limit_isa(Isa most);
+
+/// f(std::integral_constant<Isa, isa()>{})
+template <class F>
+decltype(auto) with_isa(F&& f) {
+  switch (isa()) {
+    case Isa::avx512:
+      return f(std::integral_constant<Isa, Isa::avx512>{});
+    case Isa::avx2:
+      return f(std::integral_constant<Isa, Isa::avx2>{});
+    default:
+      return f(std::integral_constant<Isa, Isa::generic>{});
+  }
+}
+
+}  // namespace ribo::kernels
