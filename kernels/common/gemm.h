@@ -1,0 +1,166 @@
+// Matrix products of the size of a cache: C = A B with A and B in L1 or L2, for kernels that fuse a
+// product with what stands before and after it. A block of C, kRows x 2 vectors, stays in registers
+// while it runs over k. The loops around it are those of Goto and van de Geijn, Anatomy of
+// High-Performance Matrix Multiplication (2008), without packing A.
+//
+//   pack(w, 1, ldw, k, n, packed);                        // B[p, j] = w[j, p]
+//   gemm<T>({x, ldx, 1}, panels(packed, k), y, ldy, m, n, k);
+#pragma once
+
+#include "common/vec.h"
+
+namespace ribo::kernels {
+namespace RIBO_ISA {
+
+/// Rows of the block in registers; an m that is a multiple of kRows is fastest.
+#if defined(__AVX512F__)
+inline constexpr int kRows = 12;
+#elif defined(__AVX2__)
+inline constexpr int kRows = 6;
+#else
+inline constexpr int kRows = 4;
+#endif
+
+/// Columns of the block in registers, and of a panel of B.
+template <class T>
+inline constexpr int kColumns = 2 * lanes<T>;
+
+/// A [m, k]: element (i, p) at data[i * row + p * col]. Transposed is {data, 1, ld}.
+template <class T>
+struct Rows {
+  const T* data;
+  int64_t row, col;
+};
+
+/// B [k, n] in panels of kColumns columns: the panel that begins with column j stands at
+/// data + j * panel, its row p at p * row, kColumns values side by side.
+template <class T>
+struct Panels {
+  const T* data;
+  int64_t panel, row;
+};
+
+/// What pack() wrote.
+template <class T>
+[[gnu::always_inline]] inline Panels<T> panels(const T* packed, int k) {
+  return {packed, k, kColumns<T>};
+}
+
+/// A row-major B [k, n], used where it is. The last row's end must be readable up to a multiple of
+/// kColumns; what stands behind n is never used. `ld` had better not be a multiple of 1 KiB.
+template <class T>
+[[gnu::always_inline]] inline Panels<T> in_place(const T* b, int64_t ld) {
+  return {b, 1, ld};
+}
+
+/// Elements that pack() writes.
+template <class T>
+constexpr int64_t packed_size(int64_t k, int64_t n) {
+  return (n + kColumns<T> - 1) / kColumns<T> * kColumns<T> * k;
+}
+
+/// Copies B [k, n], element (p, j) at b[p * row + j * col], into panels; zeros behind column n.
+template <class T>
+void pack(const T* b, int64_t row, int64_t col, int k, int n, T* packed) {
+  constexpr int W = kColumns<T>;
+  for (int j = 0; j < n; j += W, b += W * col) {
+    const int width = n - j < W ? n - j : W;
+    for (int p = 0; p < k; ++p, packed += W) {
+      const T* from = b + p * row;
+      if (col == 1 && width == W) {
+        store<T>(packed, load(from));
+        store<T>(packed + lanes<T>, load(from + lanes<T>));
+        continue;
+      }
+      for (int i = 0; i < width; ++i) packed[i] = from[i * col];
+      for (int i = width; i < W; ++i) packed[i] = T{};
+    }
+  }
+}
+
+/// The default last step of gemm().
+struct AsItIs {
+  template <class V>
+  [[gnu::always_inline]] V operator()(V v, int, int) const {
+    return v;
+  }
+};
+
+/// R x V vectors of C at row i and column j, of which the last has `width` columns.
+template <class T, int R, int V, class Finish>
+[[gnu::always_inline]] inline void block(const T* a, int64_t row, int64_t col, const T* b,
+                                         int64_t b_row, int k, T* c, int64_t ldc, int width,
+                                         bool accumulate, bool last, int i, int j,
+                                         const Finish& finish) {
+  constexpr int W = lanes<T>;
+  Vec<T> sum[R][V] = {};
+#pragma GCC unroll 2
+  for (int p = 0; p < k; ++p, a += col, b += b_row) {
+    Vec<T> right[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) right[v] = load(b + v * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const Vec<T> left = broadcast(a[r * row]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sum[r][v] += left * right[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      T* out = c + r * ldc + v * W;
+      const int n = v + 1 < V ? W : width;
+      if (accumulate) sum[r][v] += load(out, n);
+      store<T>(out, last ? finish(sum[r][v], i + r, j + v * W) : sum[r][v], n);
+    }
+  }
+}
+
+/// All rows of one panel; the rows that are left over by full blocks have blocks of their own.
+template <class T, int V, int R, class Finish>
+void panel(Rows<T> a, const T* b, int64_t b_row, int k, T* c, int64_t ldc, int i, int m, int width,
+           bool accumulate, bool last, int j, const Finish& finish) {
+  for (; i + R <= m; i += R) {
+    block<T, R, V>(a.data + i * a.row, a.row, a.col, b, b_row, k, c + i * ldc, ldc, width,
+                   accumulate, last, i, j, finish);
+  }
+  if constexpr (R > 1) {
+    if (i < m) {
+      panel<T, V, R - 1>(a, b, b_row, k, c, ldc, i, m, width, accumulate, last, j, finish);
+    }
+  }
+}
+
+/// C [m, n] = A [m, k] B [k, n], or C += A B, row-major with leading dimension ldc. `finish(v, i,
+/// j)` gets the finished vector of row i that begins with column j and returns what is stored
+/// (behind column n, at most a vector further, it sees what does not matter).
+template <class T, class Finish = AsItIs>
+void gemm(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k, bool accumulate = false,
+          const Finish& finish = {}) {
+  // A panel of B, depth x kColumns, in L1; A, rows x depth, in L2.
+  constexpr int depth = 1024 / sizeof(T), rows = 16 * kRows;
+  for (int p = 0; p < k || p == 0; p += depth) {
+    const int steps = k - p < depth ? k - p : depth;
+    const bool add = accumulate || p > 0, last = p + depth >= k;
+    for (int i = 0; i < m; i += rows) {
+      const int end = m - i < rows ? m : i + rows;
+      for (int j = 0; j < n; j += kColumns<T>) {
+        const Rows<T> left{a.data + p * a.col, a.row, a.col};
+        const T* right = b.data + j * b.panel + p * b.row;
+        const int width = n - j < kColumns<T> ? n - j : kColumns<T>;
+        if (width > lanes<T>) {
+          panel<T, 2, kRows>(left, right, b.row, steps, c + j, ldc, i, end, width - lanes<T>, add,
+                             last, j, finish);
+        } else {
+          panel<T, 1, kRows>(left, right, b.row, steps, c + j, ldc, i, end, width, add, last, j,
+                             finish);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace RIBO_ISA
+}  // namespace ribo::kernels
