@@ -117,6 +117,13 @@ std::string streams_text(const std::vector<std::string>& names, const Shapes& sh
   return out;
 }
 
+// "11,296,898"
+std::string exact_count(int64_t n) {
+  std::string out = std::to_string(n);
+  for (size_t i = out.size(); i > 3;) out.insert(i -= 3, ",");
+  return out;
+}
+
 size_t width_of(const std::string& s) {
   return static_cast<size_t>(std::count_if(
       s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
@@ -193,8 +200,7 @@ std::string format_table(const Plan& plan, const ModelCost& cost) {
                      short_bytes(static_cast<double>(block.activation_bytes * turns))}});
   }
   rows.push_back({{"total", "", "", streams_text({}, plan.result, false),
-                   short_count(static_cast<double>(cost.parameters)),
-                   short_count(static_cast<double>(cost.flops)),
+                   exact_count(cost.parameters), short_count(static_cast<double>(cost.flops)),
                    short_bytes(static_cast<double>(cost.activation_bytes))}});
   std::vector<size_t> widths(rows[0].cells.size());
   for (const Row& row : rows) {

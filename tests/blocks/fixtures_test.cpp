@@ -11,6 +11,7 @@
 
 #include "selective_scan/selective_scan.h"
 #include "support/blocks.h"
+#include "support/ribonanzanet_reference.h"
 #include "train/safetensors.h"
 #include "train/trainer.h"
 
@@ -18,7 +19,6 @@ namespace ribo {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::relative_error;
 
 constexpr double kLargestOutputError = 1e-5;    // absolute
 constexpr double kLargestGradientError = 1e-4;  // relative to the gradient's largest value
@@ -89,9 +89,12 @@ class Errors {
     output_ = std::max(output_, error);
     EXPECT_LE(error, kLargestOutputError) << name_ << ": " << what;
   }
-  void gradient(const std::string& what, const at::Tensor& got, const at::Tensor& want) {
+  /// `floor`: relative to this where the gradient's largest value is less.
+  void gradient(const std::string& what, const at::Tensor& got, const at::Tensor& want,
+                double floor = 0) {
     if (!fits("the gradient of " + what, got, want)) return;
-    const double error = relative_error(got, want);
+    const double scale = std::max({floor, want.abs().max().item<double>(), 1e-30});
+    const double error = (got - want).abs().max().item<double>() / scale;
     if (error >= gradient_) worst_ = what;
     gradient_ = std::max(gradient_, error);
     EXPECT_LE(error, kLargestGradientError) << name_ << ": the gradient of " << what;
@@ -187,6 +190,66 @@ void check_scan(const Fixture& f, Errors& errors) {
   }
 }
 
+Streams run_ribonanzanet(Model& model, const at::Tensor& tokens, const at::Tensor& lengths) {
+  Streams streams;
+  streams.set("tokens", tokens);
+  streams.set("mask", at::arange(tokens.size(1)).unsqueeze(0) < lengths.unsqueeze(1));
+  model.forward(streams);
+  return streams;
+}
+
+void check_ribonanzanet(const Fixture& f, Errors& errors) {
+  const nlohmann::json c = f.config();
+  const auto integer = [&](const char* key) { return c.at(key).get<int64_t>(); };
+  const testing::RibonanzaNet net = {
+      .ninp = integer("ninp"),
+      .pairwise_dimension = integer("pairwise_dimension"),
+      .nhead = integer("nhead"),
+      .nlayers = integer("nlayers"),
+      .k = integer("k"),
+      .use_triangular_attention = c.at("use_triangular_attention").get<bool>()};
+  const auto model = testing::make_model(testing::ribonanzanet_model(net));
+  load_weights(*model, testing::from_reference_names(net, f.below("weight.")));
+  model->train();
+
+  const at::Tensor tokens = f.get("tokens");
+  const at::Tensor full = at::full({tokens.size(0)}, tokens.size(1), at::kLong);
+  const Streams streams = run_ribonanzanet(*model, tokens, full);
+  errors.output("the output", streams.get("pred.reactivity"), f.get("output"));
+
+  torch::autograd::backward({streams.get("pred.reactivity")}, {f.get("cotangent")});
+  Tensors grads;
+  for (const auto& item : model->named_parameters()) {
+    const at::Tensor& grad = item.value().grad();
+    grads[item.key()] = grad.defined() ? grad : at::zeros_like(item.value());
+  }
+  grads = testing::to_reference_names(net, grads);
+  const Tensors want = f.below("grad.");
+  double largest = 0;
+  for (const auto& [name, grad] : want) {
+    largest = std::max(largest, grad.abs().max().item<double>());
+  }
+  for (const auto& [name, grad] : want) {
+    // A gradient that vanishes in theory is noise on both sides: pairwise_norm.bias, for one,
+    // shifts all logits of a row alike, which the softmax takes back. It may reach 1e-6 of the
+    // largest.
+    const bool vanishes = grad.abs().max().item<double>() < 1e-12 * largest;
+    errors.gradient(name, grads[name], grad, vanishes ? 1e-2 * largest : 0);
+  }
+  for (const auto& [name, grad] : grads) EXPECT_TRUE(want.contains(name)) << name;
+
+  const at::Tensor lengths = f.get("ragged.lengths");
+  model->eval();
+  // What the padding's tokens are does not matter.
+  const Streams ragged = run_ribonanzanet(*model, tokens, lengths);
+  for (int64_t i = 0; i < lengths.size(0); ++i) {
+    const int64_t length = lengths[i].item<int64_t>();
+    errors.output(cat("sequence ", i, " in a padded batch"),
+                  ragged.get("pred.reactivity")[i].narrow(0, 0, length),
+                  f.get(cat("ragged.", i, ".output")));
+  }
+}
+
 void check_all(const std::string& prefix, const std::string& what,
                void (*check)(const Fixture&, Errors&)) {
   const std::vector<fs::path> files = fixtures(prefix);
@@ -208,6 +271,10 @@ TEST(Fixtures, MambaBlockAgreesWithItsReference) {
 
 TEST(Fixtures, SelectiveScanAgreesWithItsReference) {
   check_all("scan_", "selective scan", check_scan);
+}
+
+TEST(Fixtures, RibonanzaNetAgreesWithTheOriginal) {
+  check_all("ribonanzanet_", "RibonanzaNet", check_ribonanzanet);
 }
 
 }  // namespace

@@ -46,6 +46,8 @@ struct Transformer final : ribo::Block {
     std::string position = "rotary";
     double rotary_base = 10000;
     std::string bias_from_pair = "auto";
+    bool pair_norm_bias = false;
+    bool out_bias = true;
     double dropout = 0.1;
     double attention_dropout = 0;
   };
@@ -58,9 +60,11 @@ struct Transformer final : ribo::Block {
     s.param("ff_mult", &Options::ff_mult, "feed-forward width, in widths").range(1, 16);
     s.param("norm", &Options::norm, "normalisation over the channels")
         .choices(ribo::blocks::norm_names());
-    s.param("norm_position", &Options::norm_position,
-            "pre: norm in front of each half; post: norm of each residual sum")
-        .choices({"pre", "post"});
+    s.param(
+         "norm_position", &Options::norm_position,
+         "pre: norm in front of each half; post: norm of each residual sum; post_twice: as post, "
+         "and attention has a residual sum and norm of its own before that (RibonanzaNet)")
+        .choices({"pre", "post", "post_twice"});
     s.param("activation", &Options::activation, "in the feed-forward network")
         .choices(ribo::blocks::activation_names());
     s.param("position", &Options::position,
@@ -71,6 +75,9 @@ struct Transformer final : ribo::Block {
     s.param("bias_from_pair", &Options::bias_from_pair,
             "add a projection of `pair` to the attention's logits; auto = if there is a `pair`")
         .choices({"auto", "always", "never"});
+    s.param("pair_norm_bias", &Options::pair_norm_bias,
+            "the norm of `pair` has a bias; it cancels in the softmax, but some weights have it");
+    s.param("out_bias", &Options::out_bias, "the projection of attention's result has a bias");
     s.param("dropout", &Options::dropout,
             "dropout on both residual branches and in the "
             "feed-forward network")
@@ -103,23 +110,25 @@ struct Transformer final : ribo::Block {
         pre_(options.norm_position == "pre"),
         activation_(ribo::blocks::activation(options.activation)) {
     const int64_t width = in.width("single"), hidden = options.ff_mult * width;
-    const auto norm = [&](const char* name) {
-      return register_module(name, std::make_shared<ribo::blocks::Norm>(options.norm, width));
+    const auto norm = [&](const char* name, double eps = 1e-5) {
+      return register_module(name, std::make_shared<ribo::blocks::Norm>(options.norm, width, eps));
     };
     norm1_ = norm("norm1");
     // Without a bias: the keys' would cancel in the softmax and never learn.
     qkv_ = register_module(
         "qkv", torch::nn::Linear(torch::nn::LinearOptions(width, 3 * width).bias(false)));
     if (uses_pair(options, in)) {
-      // No biases for the same reason: they shift all logits of a head alike.
+      // Biases would shift all logits of a head alike.
       const int64_t pair = in.width("pair");
-      pair_norm_ = register_module(
-          "pair_norm", std::make_shared<ribo::blocks::Norm>("layer", pair, 1e-5, false));
+      pair_norm_ = register_module("pair_norm", std::make_shared<ribo::blocks::Norm>(
+                                                    "layer", pair, 1e-5, options.pair_norm_bias));
       pair_bias_ = register_module(
           "pair_bias",
           torch::nn::Linear(torch::nn::LinearOptions(pair, options.heads).bias(false)));
     }
-    out_ = register_module("out", torch::nn::Linear(width, width));
+    out_ = register_module(
+        "out", torch::nn::Linear(torch::nn::LinearOptions(width, width).bias(options.out_bias)));
+    if (options.norm_position == "post_twice") attention_norm_ = norm("attention_norm", 1e-6);
     norm2_ = norm("norm2");
     linear1_ = register_module("linear1", torch::nn::Linear(width, hidden));
     linear2_ = register_module("linear2", torch::nn::Linear(hidden, width));
@@ -131,7 +140,9 @@ struct Transformer final : ribo::Block {
       x = x + drop(attend(norm1_->forward(x), s));
       x = x + drop(feed_forward(norm2_->forward(x)));
     } else {
-      x = norm1_->forward(x + drop(attend(x, s)));
+      at::Tensor y = drop(attend(x, s));
+      if (attention_norm_) y = drop(attention_norm_->forward(x + y));
+      x = norm1_->forward(x + y);
       x = norm2_->forward(x + drop(feed_forward(x)));
     }
     s.set("single", ribo::zero_padding(x, s.mask()));
@@ -183,7 +194,7 @@ struct Transformer final : ribo::Block {
   const Options options_;
   const bool pre_;
   const ribo::blocks::Activation activation_;
-  std::shared_ptr<ribo::blocks::Norm> norm1_, norm2_, pair_norm_;
+  std::shared_ptr<ribo::blocks::Norm> norm1_, norm2_, attention_norm_, pair_norm_;
   torch::nn::Linear qkv_ = nullptr, pair_bias_ = nullptr, out_ = nullptr;
   torch::nn::Linear linear1_ = nullptr, linear2_ = nullptr;
 };

@@ -1,0 +1,35 @@
+// What the blocks of the pair track share. Each block is a file of its own.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string_view>
+
+#include "ribo/plugin.h"
+
+namespace ribo::pair {
+
+void register_outer_product_mean(Registrar& plugin);
+void register_pair_transition(Registrar& plugin);
+void register_relative_position(Registrar& plugin);
+void register_triangle_attention(Registrar& plugin);
+void register_triangle_multiply(Registrar& plugin);
+
+/// The shape of `pair`, which a block adds to: of the stream that is there, or of a new one, as
+/// wide as model.streams says.
+Shape added_to(Shapes& shapes);
+/// The width of that, in the block's constructor.
+int64_t width_of(const Shapes& in);
+
+/// Adds `update` [B, L, L, Z] to the stream `pair`, or makes that, zero outside the mask.
+void add(Streams& streams, const at::Tensor& update);
+
+/// `x` [B, L, L, ...] with every pair outside `mask` [B, L] set to zero. Costs nothing on the CPU
+/// when all is inside.
+at::Tensor zero_pairs(const at::Tensor& x, const at::Tensor& mask);
+
+/// Dropout of `update` [B, L, L, Z] with one draw for all rows ("row": pairs of one column and
+/// channel live or die together) or for all columns ("column"): AlphaFold 2, supplement 1.11.6.
+at::Tensor drop_shared(const at::Tensor& update, double p, bool training, std::string_view wise);
+
+}  // namespace ribo::pair
