@@ -94,27 +94,51 @@ template <class T, int R, int V, class Finish>
                                          const Finish& finish) {
   constexpr int W = lanes<T>;
   Vec<T> sum[R][V] = {};
-#pragma GCC unroll 2
-  for (int p = 0; p < k; ++p, a += col, b += b_row) {
+  // Four rows share an address, or the addresses of twelve would not fit the registers.
+  constexpr int groups = (R + 3) / 4;
+  const T* rows[groups];
+#pragma GCC unroll 4
+  for (int g = 0; g < groups; ++g) {
+    rows[g] = a + 4 * g * row;
+    asm("" : "+r"(rows[g]));
+  }
+  for (int p = 0; p < k; ++p, b += b_row) {
     Vec<T> right[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) right[v] = load(b + v * W);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const Vec<T> left = broadcast(a[r * row]);
+      const Vec<T> left = broadcast(rows[r / 4][r % 4 * row]);
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) sum[r][v] += left * right[v];
     }
+#pragma GCC unroll 4
+    for (int g = 0; g < groups; ++g) rows[g] += col;
   }
+  const auto put = [&](Vec<T> x, int r, int v, int n) {
+    T* out = c + r * ldc + v * W;
+    if (accumulate) x += load(out, n);
+    store<T>(out, last ? finish(x, i + r, j + v * W) : x, n);
+  };
+  if (width == W) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) put(sum[r][v], r, v, W);
+    }
+    return;
+  }
+  // Rare, and in the way of the registers unless it goes through memory.
+  T tile[R][V][W];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) {
-      T* out = c + r * ldc + v * W;
-      const int n = v + 1 < V ? W : width;
-      if (accumulate) sum[r][v] += load(out, n);
-      store<T>(out, last ? finish(sum[r][v], i + r, j + v * W) : sum[r][v], n);
-    }
+    for (int v = 0; v < V; ++v) store<T>(tile[r][v], sum[r][v]);
+  }
+#pragma GCC unroll 1
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 1
+    for (int v = 0; v < V; ++v) put(load(tile[r][v]), r, v, v + 1 < V ? W : width);
   }
 }
 
