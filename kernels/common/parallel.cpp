@@ -2,6 +2,7 @@
 #include "common/parallel.h"
 
 #include <ATen/Parallel.h>
+#include <omp.h>
 
 #include <algorithm>
 
@@ -17,7 +18,8 @@ void parallel(int64_t tasks, FunctionRef<void(int64_t, int)> task) {
   }
 #pragma omp parallel num_threads(threads)
   {
-    const int worker = at::get_thread_num();
+    // Not at::get_thread_num(): outside LibTorch's own loops that is 0 on every thread.
+    const int worker = omp_get_thread_num();
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < tasks; ++i) task(i, worker);
   }
