@@ -2,4 +2,6 @@
 // the profiler and Python (torch.ops.load_library) see the operators there.
 #include <torch/library.h>
 
-TORCH_LIBRARY(ribo, m) { static_cast<void>(m); }
+#include "selective_scan/selective_scan.h"
+
+TORCH_LIBRARY(ribo, m) { ribo::kernels::register_selective_scan(m); }

@@ -1,10 +1,14 @@
 #include "selective_scan/selective_scan.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
 
-#include <algorithm>
-#include <vector>
+#include "common/check.h"
+#include "common/lengths.h"
+#include "common/parallel.h"
+#include "selective_scan/selective_scan_cpu.h"
 
 namespace ribo::kernels {
 namespace {
@@ -12,167 +16,286 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Steps between two kept states. More steps mean fewer kept states and larger buffers: three of
-// [chunk, B, N, D], which should stay in the cache. Measured at B 16, L 177, D 256, N 16 on two
-// cores, forward + backward: 4 steps 52 ms, 8 and 16 steps 44 ms, 32 steps 67 ms.
-constexpr int64_t kChunk = 16;
+constexpr std::string_view kOp = "selective_scan";
 
-// [B, L, X] -> [L, B, X]: a step is then a contiguous slice. The channel is the innermost dimension
-// everywhere, so that broadcasting over states vectorises.
-at::Tensor time_major(const at::Tensor& x) { return x.transpose(0, 1).contiguous(); }
+ScanSizes sizes_of(const SelectiveScanArgs& a) {
+  return {a.u.size(0), a.u.size(1), a.u.size(2), a.A.size(1), a.B.dim() == 4 ? a.B.size(2) : 1};
+}
 
-struct Scan {
-  at::Tensor u, delta;                    // [L, B, D]
-  at::Tensor a;                           // [N, D]
-  at::Tensor b, c;                        // [L, B, N]
-  at::Tensor drive;                       // delta u [L, B, D]
-  at::Tensor decay_buffer, state_buffer;  // [chunk, B, N, D], [chunk + 1, B, N, D]
+at::ScalarType type_of_state(const SelectiveScanArgs& a) {
+  return a.u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
 
-  Scan(const at::Tensor& u_, const at::Tensor& delta_, const at::Tensor& A, const at::Tensor& B,
-       const at::Tensor& C)
-      : u(time_major(u_)),
-        delta(time_major(delta_)),
-        a(A.t().contiguous()),
-        b(time_major(B)),
-        c(time_major(C)),
-        drive(delta * u) {
-    const int64_t chunk = std::min(kChunk, length());
-    decay_buffer = at::empty({chunk, batch(), states(), channels()}, u.options());
-    state_buffer = at::empty({chunk + 1, batch(), states(), channels()}, u.options());
+void check(const SelectiveScanArgs& a) {
+  expect_shape(kOp, "u", a.u, {-1, -1, -1}, "[B, L, D]");
+  const int64_t batch = a.u.size(0), length = a.u.size(1), channels = a.u.size(2);
+  expect_shape(kOp, "delta", a.delta, {batch, length, channels}, "[B, L, D]");
+  expect_shape(kOp, "A", a.A, {channels, -1}, "[D, N]");
+  const int64_t states = a.A.size(1);
+  expect(states >= 1 && states <= 256, kOp, "A", a.A, "1 to 256 states");
+  if (a.B.defined() && a.B.dim() == 4) {
+    const int64_t groups = a.B.size(2);
+    expect_shape(kOp, "B", a.B, {batch, length, groups, states}, "[B, L, G, N]");
+    expect_shape(kOp, "C", a.C, {batch, length, groups, states}, "[B, L, G, N]");
+    expect(groups > 0 && channels % groups == 0, kOp, "B", a.B,
+           cat("a number of groups that divides the ", channels, " channels"));
+  } else {
+    expect_shape(kOp, "B", a.B, {batch, length, states}, "[B, L, N]");
+    expect_shape(kOp, "C", a.C, {batch, length, states}, "[B, L, N]");
   }
+  if (a.D.defined()) expect_shape(kOp, "D", a.D, {channels}, "[D]");
+  if (a.z.defined()) expect_shape(kOp, "z", a.z, {batch, length, channels}, "[B, L, D]");
+  if (a.delta_bias.defined()) expect_shape(kOp, "delta_bias", a.delta_bias, {channels}, "[D]");
+  if (a.initial_state.defined()) {
+    expect_shape(kOp, "initial_state", a.initial_state, {batch, channels, states}, "[B, D, N]");
+  }
+  const std::pair<std::string_view, const at::Tensor&> all[] = {{"u", a.u},
+                                                                {"delta", a.delta},
+                                                                {"A", a.A},
+                                                                {"B", a.B},
+                                                                {"C", a.C},
+                                                                {"D", a.D},
+                                                                {"z", a.z},
+                                                                {"delta_bias", a.delta_bias},
+                                                                {"initial_state", a.initial_state}};
+  for (const auto& [name, x] : all) {
+    if (!x.defined()) continue;
+    expect(at::isFloatingType(x.scalar_type()), kOp, name, x, "a floating type");
+    expect_device(kOp, name, x, a.u);
+  }
+  expect_lengths(kOp, a.lengths, batch);
+}
 
-  int64_t length() const { return u.size(0); }
-  int64_t batch() const { return u.size(1); }
-  int64_t channels() const { return u.size(2); }
-  int64_t states() const { return a.size(0); }
-  int64_t chunks() const { return (length() + kChunk - 1) / kChunk; }
+struct Forward {
+  at::Tensor y, last_state;
+  at::Tensor kept;  // what the backward pass of the same device wants, undefined without `keep`
+};
 
-  // Fills decay and state[1..steps] of one chunk from state[0].
-  void run(int64_t start, int64_t steps, at::Tensor& decay, at::Tensor& state) const {
-    decay = decay_buffer.narrow(0, 0, steps);
-    state = state_buffer.narrow(0, 0, steps + 1);
-    at::mul_out(decay, delta.narrow(0, start, steps).unsqueeze(2), a);
-    decay.exp_();
-    at::Tensor next = state.narrow(0, 1, steps);
-    at::mul_out(next, drive.narrow(0, start, steps).unsqueeze(2),
-                b.narrow(0, start, steps).unsqueeze(3));
-    const auto decays = decay.unbind(0);
-    auto h = state.unbind(0);
-    for (int64_t t = 0; t < steps; ++t) h[t + 1].addcmul_(decays[t], h[t]);
+template <class T>
+const T* data(const at::Tensor& x) {
+  return x.defined() ? x.const_data_ptr<T>() : nullptr;
+}
+
+/// The arguments as the CPU code takes them, alive as long as this is.
+template <class T>
+struct CpuArgs {
+  SelectiveScanArgs x;
+  at::Tensor scratch;
+  ScanArgs<T> args;
+
+  explicit CpuArgs(const SelectiveScanArgs& a) : x(a) {
+    for (at::Tensor* t :
+         {&x.u, &x.delta, &x.A, &x.B, &x.C, &x.D, &x.z, &x.delta_bias, &x.initial_state}) {
+      if (t->defined()) *t = t->to(type_of_state(a)).contiguous();
+    }
+    const ScanSizes sizes = sizes_of(a);
+    x.lengths = lengths_on_cpu(kOp, a.lengths, sizes.batch, sizes.length);
+    scratch = at::empty({workers(), sizes.scratch()}, x.u.options());
+    args = {sizes,
+            data<T>(x.u),
+            data<T>(x.delta),
+            data<T>(x.A),
+            data<T>(x.B),
+            data<T>(x.C),
+            data<T>(x.D),
+            data<T>(x.z),
+            data<T>(x.delta_bias),
+            data<T>(x.initial_state),
+            data<int64_t>(x.lengths),
+            a.delta_softplus,
+            a.reverse,
+            scratch.mutable_data_ptr<T>()};
   }
 };
 
-// out [steps, B, D] = sum_n w [steps, B, N] x [steps, B, N, D]
-at::Tensor over_states(const at::Tensor& w, const at::Tensor& x) {
-  return at::matmul(w.unsqueeze(2), x).squeeze(2);
+template <class T>
+Forward forward_cpu(const SelectiveScanArgs& a, bool keep) {
+  const CpuArgs<T> in(a);
+  const ScanSizes& sizes = in.args.sizes;
+  const at::TensorOptions options = in.x.u.options();
+  const at::Tensor y = at::empty_like(in.x.u);
+  const at::Tensor last_state = at::empty({sizes.batch, sizes.channels, sizes.states}, options);
+  const at::Tensor kept = keep ? at::empty({sizes.kept()}, options) : at::Tensor();
+  ScanForward<T> args{in.args};
+  args.y = y.mutable_data_ptr<T>();
+  args.last_state = last_state.mutable_data_ptr<T>();
+  args.kept = keep ? kept.mutable_data_ptr<T>() : nullptr;
+  with_isa([&](auto isa) { scan_forward<isa>(args); });
+  return {y.to(a.u.scalar_type()), last_state, kept};
 }
 
-// out [steps, B, N] = sum_d x [steps, B, N, D] w [steps, B, D]
-at::Tensor over_channels(const at::Tensor& x, const at::Tensor& w) {
-  return at::matmul(x, w.unsqueeze(3)).squeeze(3);
+template <class T>
+at::Tensor sum_of_parts(const at::Tensor& parts) {
+  if (parts.size(0) == 1) return parts[0];
+  const at::Tensor out = at::empty(parts.sizes().slice(1), parts.options());
+  with_isa([&](auto isa) {
+    scan_add_parts<isa>(parts.const_data_ptr<T>(), parts.size(0), out.numel(),
+                        out.mutable_data_ptr<T>());
+  });
+  return out;
+}
+
+/// The gradients of the arguments of the same names.
+template <class T>
+SelectiveScanArgs backward_cpu(const SelectiveScanArgs& a, const at::Tensor& kept,
+                               const at::Tensor& dy, const at::Tensor& dlast_state) {
+  const CpuArgs<T> in(a);
+  const ScanSizes& s = in.args.sizes;
+  const at::TensorOptions options = in.x.u.options();
+  const auto wide = [&](const at::Tensor& x) {
+    return x.defined() ? x.to(options.dtype()).contiguous() : x;
+  };
+  const at::Tensor dy_ = wide(dy), dlast_state_ = wide(dlast_state);
+
+  SelectiveScanArgs d;
+  ScanBackward<T> args{in.args};
+  args.kept = data<T>(kept);
+  args.dy = data<T>(dy_);
+  args.dlast_state = data<T>(dlast_state_);
+  const auto output = [&](at::Tensor& x, T*& pointer, at::IntArrayRef shape) {
+    x = at::empty(shape, options);
+    pointer = x.mutable_data_ptr<T>();
+  };
+  output(d.u, args.du, a.u.sizes());
+  output(d.delta, args.ddelta, a.u.sizes());
+  output(d.A, args.dA, {s.batch, s.channels, s.states});
+  output(d.B, args.dB, {s.slices(), s.batch, s.length, s.groups, s.states});
+  output(d.C, args.dC, {s.slices(), s.batch, s.length, s.groups, s.states});
+  if (a.D.defined()) output(d.D, args.dD, {s.batch, s.channels});
+  if (a.z.defined()) output(d.z, args.dz, a.u.sizes());
+  if (a.delta_bias.defined()) output(d.delta_bias, args.ddelta_bias, {s.batch, s.channels});
+  if (a.initial_state.defined()) {
+    output(d.initial_state, args.dinitial_state, {s.batch, s.channels, s.states});
+  }
+  with_isa([&](auto isa) { scan_backward<isa>(args); });
+  for (at::Tensor* parts : {&d.A, &d.B, &d.C, &d.D, &d.delta_bias}) {
+    if (parts->defined()) *parts = sum_of_parts<T>(*parts);
+  }
+  d.B = d.B.view(a.B.sizes());
+  d.C = d.C.view(a.C.sizes());
+  return d;
+}
+
+// Here each device's code is chosen.
+void check_device(const SelectiveScanArgs& a) {
+  expect(a.u.is_cpu(), kOp, "u", a.u, "a tensor on the CPU: there is no code for this device");
+}
+
+Forward forward_on_device(const SelectiveScanArgs& a, bool keep) {
+  check_device(a);
+  return type_of_state(a) == at::kDouble ? forward_cpu<double>(a, keep)
+                                         : forward_cpu<float>(a, keep);
+}
+
+SelectiveScanArgs backward_on_device(const SelectiveScanArgs& a, const at::Tensor& kept,
+                                     const at::Tensor& dy, const at::Tensor& dlast_state) {
+  return type_of_state(a) == at::kDouble ? backward_cpu<double>(a, kept, dy, dlast_state)
+                                         : backward_cpu<float>(a, kept, dy, dlast_state);
+}
+
+using Optional = std::optional<at::Tensor>;
+
+SelectiveScanArgs gather(const at::Tensor& u, const at::Tensor& delta, const at::Tensor& A,
+                         const at::Tensor& B, const at::Tensor& C, const Optional& D,
+                         const Optional& z, const Optional& delta_bias,
+                         const Optional& initial_state, const Optional& lengths,
+                         bool delta_softplus, bool reverse) {
+  const auto or_none = [](const Optional& x) { return x.value_or(at::Tensor()); };
+  return {u,
+          delta,
+          A,
+          B,
+          C,
+          or_none(D),
+          or_none(z),
+          or_none(delta_bias),
+          or_none(initial_state),
+          or_none(lengths),
+          delta_softplus,
+          reverse};
 }
 
 struct SelectiveScan : torch::autograd::Function<SelectiveScan> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& u, const at::Tensor& delta,
-                            const at::Tensor& A, const at::Tensor& B, const at::Tensor& C) {
-    c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    Scan scan(u, delta, A, B, C);
-    at::Tensor y = at::empty_like(scan.u);
-    at::Tensor starts =
-        at::empty({scan.chunks(), scan.batch(), scan.states(), scan.channels()}, scan.u.options());
-    scan.state_buffer[0].zero_();
-    at::Tensor decay, state;
-    for (int64_t i = 0; i < scan.chunks(); ++i) {
-      const int64_t start = i * kChunk;
-      const int64_t steps = std::min(kChunk, scan.length() - start);
-      starts[i].copy_(scan.state_buffer[0]);
-      scan.run(start, steps, decay, state);
-      y.narrow(0, start, steps)
-          .copy_(over_states(scan.c.narrow(0, start, steps), state.narrow(0, 1, steps)));
-      scan.state_buffer[0].copy_(state[steps]);
-    }
-    ctx->save_for_backward({u, delta, A, B, C, starts});
-    return y.transpose(0, 1).contiguous();
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& u, const at::Tensor& delta,
+                               const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
+                               const Optional& D, const Optional& z, const Optional& delta_bias,
+                               const Optional& initial_state, const Optional& lengths,
+                               bool delta_softplus, bool reverse, bool keep) {
+    const SelectiveScanArgs a = gather(u, delta, A, B, C, D, z, delta_bias, initial_state, lengths,
+                                       delta_softplus, reverse);
+    const Forward out = forward_on_device(a, keep);
+    ctx->save_for_backward({a.u, a.delta, a.A, a.B, a.C, a.D, a.z, a.delta_bias, a.initial_state,
+                            a.lengths, out.kept});
+    ctx->saved_data["delta_softplus"] = delta_softplus;
+    ctx->saved_data["reverse"] = reverse;
+    ctx->set_materialize_grads(false);
+    return {out.y, out.last_state};
   }
 
-  // With g = dLoss/dh and a = exp(delta A): g[t] = C[t] dy[t] + a[t+1] g[t+1], from the end; the
-  // rest follows from g and the recomputed h, position by position.
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    if (at::GradMode::is_enabled()) throw Error("selective_scan is differentiable only once");
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    if (at::GradMode::is_enabled()) throw Error(cat(kOp, " is differentiable only once"));
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    const auto saved = ctx->get_saved_variables();
-    Scan scan(saved[0], saved[1], saved[2], saved[3], saved[4]);
-    const at::Tensor& starts = saved[5];
-    const at::Tensor dy = time_major(grads[0]);
-
-    at::Tensor d_drive = at::empty_like(scan.drive), d_delta = at::zeros_like(scan.delta);
-    at::Tensor db = at::empty_like(scan.b), dc = at::empty_like(scan.c);
-    at::Tensor da = at::zeros_like(starts[0]);  // [B, N, D], summed over the batch at the end
-    at::Tensor g_buffer = at::empty_like(scan.decay_buffer);
-    at::Tensor carry = at::zeros_like(starts[0]);  // a[t+1] g[t+1] of the chunk behind
-    const auto a_rows = scan.a.unbind(0);
-
-    at::Tensor decay, state;
-    for (int64_t i = scan.chunks() - 1; i >= 0; --i) {
-      const int64_t start = i * kChunk;
-      const int64_t steps = std::min(kChunk, scan.length() - start);
-      auto here = [&](const at::Tensor& x) { return x.narrow(0, start, steps); };
-      scan.state_buffer[0].copy_(starts[i]);
-      scan.run(start, steps, decay, state);
-      here(dc).copy_(over_channels(state.narrow(0, 1, steps), here(dy)));
-
-      at::Tensor g = g_buffer.narrow(0, 0, steps);
-      at::mul_out(g, here(dy).unsqueeze(2), here(scan.c).unsqueeze(3));
-      auto gs = g.unbind(0);
-      const auto decays = decay.unbind(0);
-      gs[steps - 1].add_(carry);
-      for (int64_t t = steps - 1; t > 0; --t) gs[t - 1].addcmul_(decays[t], gs[t]);
-      at::mul_out(carry, decays[0], gs[0]);
-
-      here(db).copy_(over_channels(g, here(scan.drive)));
-      here(d_drive).copy_(over_states(here(scan.b), g));
-
-      // From here g is dLoss/d(delta A) = g a h[t-1].
-      g.mul_(decay).mul_(state.narrow(0, 0, steps));
-      at::Tensor dd = here(d_delta);
-      for (int64_t n = 0; n < scan.states(); ++n) dd.addcmul_(g.select(2, n), a_rows[n]);
-      const auto deltas = here(scan.delta).unsqueeze(2).unbind(0);
-      for (int64_t t = 0; t < steps; ++t) da.addcmul_(gs[t], deltas[t]);
+    const variable_list saved = ctx->get_saved_variables();
+    const SelectiveScanArgs a{saved[0],
+                              saved[1],
+                              saved[2],
+                              saved[3],
+                              saved[4],
+                              saved[5],
+                              saved[6],
+                              saved[7],
+                              saved[8],
+                              saved[9],
+                              ctx->saved_data["delta_softplus"].toBool(),
+                              ctx->saved_data["reverse"].toBool()};
+    const SelectiveScanArgs d = backward_on_device(a, saved[10], grads[0], grads[1]);
+    variable_list out = {d.u, d.delta, d.A, d.B, d.C, d.D, d.z, d.delta_bias, d.initial_state};
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (out[i].defined()) out[i] = out[i].to(saved[i].scalar_type());
     }
-    d_delta.addcmul_(d_drive, scan.u);
-    const at::Tensor du = d_drive.mul_(scan.delta);
-    return {du.transpose(0, 1), d_delta.transpose(0, 1), da.sum(0).t(), db.transpose(0, 1),
-            dc.transpose(0, 1)};
+    out.resize(13);  // lengths and the flags have none
+    return out;
   }
 };
 
-void check(bool ok, const at::Tensor& u, const char* name, const at::Tensor& x, const char* want) {
-  if (!ok) {
-    throw Error(cat("selective_scan: ", name, " is ", x.sizes(), ", expected ", want, " for u ",
-                    u.sizes()));
+std::tuple<at::Tensor, at::Tensor> implementation(
+    const at::Tensor& u, const at::Tensor& delta, const at::Tensor& A, const at::Tensor& B,
+    const at::Tensor& C, const Optional& D, const Optional& z, const Optional& delta_bias,
+    const Optional& initial_state, const Optional& lengths, bool delta_softplus, bool reverse) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const SelectiveScanArgs a =
+      gather(u, delta, A, B, C, D, z, delta_bias, initial_state, lengths, delta_softplus, reverse);
+  check(a);
+  bool keep = false;
+  for (const at::Tensor* x :
+       {&a.u, &a.delta, &a.A, &a.B, &a.C, &a.D, &a.z, &a.delta_bias, &a.initial_state}) {
+    keep = keep || (x->defined() && x->requires_grad());
   }
+  keep = keep && at::GradMode::is_enabled();
+  const variable_list out = SelectiveScan::apply(u, delta, A, B, C, D, z, delta_bias, initial_state,
+                                                 lengths, delta_softplus, reverse, keep);
+  return {out[0], out[1]};
 }
 
 }  // namespace
 
-at::Tensor selective_scan(const at::Tensor& u, const at::Tensor& delta, const at::Tensor& A,
-                          const at::Tensor& B, const at::Tensor& C, const at::Tensor& D) {
-  check(u.dim() == 3, u, "u", u, "[B, L, D]");
-  const int64_t batch = u.size(0), length = u.size(1), channels = u.size(2);
-  check(length > 0, u, "u", u, "at least one position");
-  check(delta.sizes() == u.sizes(), u, "delta", delta, "[B, L, D]");
-  check(A.dim() == 2 && A.size(0) == channels, u, "A", A, "[D, N]");
-  const std::vector<int64_t> state_shape = {batch, length, A.size(1)};
-  check(B.sizes() == at::IntArrayRef(state_shape), u, "B", B, "[B, L, N]");
-  check(C.sizes() == at::IntArrayRef(state_shape), u, "C", C, "[B, L, N]");
-  const at::ScalarType type = u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor x = u.to(type);
-  at::Tensor y = SelectiveScan::apply(x, delta.to(type), A.to(type), B.to(type), C.to(type));
-  if (D.defined()) {
-    check(D.dim() == 1 && D.size(0) == channels, u, "D", D, "[D]");
-    y = y + x * D.to(type);
-  }
-  return y.to(u.scalar_type());
+SelectiveScanResult selective_scan(const SelectiveScanArgs& a) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("ribo::selective_scan", "")
+                             .typed<decltype(implementation)>();
+  const auto given = [](const at::Tensor& x) { return x.defined() ? Optional(x) : std::nullopt; };
+  auto [y, last_state] =
+      op.call(a.u, a.delta, a.A, a.B, a.C, given(a.D), given(a.z), given(a.delta_bias),
+              given(a.initial_state), given(a.lengths), a.delta_softplus, a.reverse);
+  return {y, last_state};
+}
+
+void register_selective_scan(torch::Library& m) {
+  m.def(
+      "selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D=None, "
+      "Tensor? z=None, Tensor? delta_bias=None, Tensor? initial_state=None, Tensor? lengths=None, "
+      "bool delta_softplus=False, bool reverse=False) -> (Tensor, Tensor)",
+      &implementation);
 }
 
 }  // namespace ribo::kernels

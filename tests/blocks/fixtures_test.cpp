@@ -155,36 +155,30 @@ void check_mamba_block(const Fixture& f, Errors& errors) {
   }
 }
 
-// The reference's [B, D, L] is the kernel's [B, L, D]; softplus and gate are the caller's.
+// The reference's last dimension is the position, the kernel's second one.
 void check_scan(const Fixture& f, Errors& errors) {
   Tensors in = f.below("in.");
   for (auto& [name, tensor] : in) tensor = tensor.clone().set_requires_grad(true);
-  const auto optional = [&](const char* name) {
-    return in.contains(name) ? in.at(name) : at::Tensor();
+  const auto get = [&](const char* name) { return in.contains(name) ? in.at(name) : at::Tensor(); };
+  const auto time_second = [&](const char* name) {
+    const at::Tensor x = get(name);
+    return x.defined() ? x.movedim(-1, 1) : x;
   };
-  const auto time_second = [](const at::Tensor& x) { return x.transpose(1, 2).contiguous(); };
-  at::Tensor delta = in.at("delta");
-  if (in.contains("delta_bias")) delta = delta + in.at("delta_bias").unsqueeze(-1);
-  delta = at::softplus(delta);
+  kernels::SelectiveScanArgs args;
+  args.u = time_second("u");
+  args.delta = time_second("delta");
+  args.A = get("A");
+  args.B = time_second("B");
+  args.C = time_second("C");
+  args.D = get("D");
+  args.z = time_second("z");
+  args.delta_bias = get("delta_bias");
+  args.delta_softplus = true;
+  const auto [y, last_state] = kernels::selective_scan(args);
 
-  const at::Tensor &B = in.at("B"), &C = in.at("C"), D = optional("D");
-  const int64_t groups = B.dim() == 4 ? B.size(1) : 1;
-  const int64_t channels = in.at("u").size(1), each = channels / groups;
-  std::vector<at::Tensor> parts;
-  for (int64_t g = 0; g < groups; ++g) {
-    const auto own = [&](const at::Tensor& x, int64_t d) { return x.narrow(d, g * each, each); };
-    const auto of_group = [&](const at::Tensor& x) {
-      return time_second(x.dim() == 4 ? x.select(1, g) : x);
-    };
-    parts.push_back(kernels::selective_scan(time_second(own(in.at("u"), 1)),
-                                            time_second(own(delta, 1)), own(in.at("A"), 0),
-                                            of_group(B), of_group(C), D.defined() ? own(D, 0) : D));
-  }
-  at::Tensor y = at::cat(parts, -1).transpose(1, 2);
-  if (in.contains("z")) y = y * at::silu(in.at("z"));
-
-  errors.output("y", y, f.get("out.y"));
-  torch::autograd::backward({y}, {f.get("cotangent")});
+  errors.output("y", y.movedim(1, -1), f.get("out.y"));
+  errors.output("last_state", last_state, f.get("out.last_state"));
+  torch::autograd::backward({y.movedim(1, -1)}, {f.get("cotangent")});
   for (const auto& [name, want] : f.below("grad.")) {
     if (in.contains(name)) errors.gradient(name, in.at(name).grad(), want);
   }

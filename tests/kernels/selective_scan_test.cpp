@@ -1,250 +1,471 @@
 #include "selective_scan/selective_scan.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <map>
+#include <cmath>
 #include <string>
 #include <vector>
 
-#include "train/safetensors.h"
+#include "common/isa.h"
 
 namespace ribo::kernels {
 namespace {
 
-struct Inputs {
-  at::Tensor u, delta, A, B, C, D;
-  std::vector<at::Tensor> list() const { return {u, delta, A, B, C, D}; }
+using Args = SelectiveScanArgs;
+using torch::autograd::variable_list;
+
+struct Input {
+  const char* name;
+  at::Tensor Args::*tensor;
 };
-const std::vector<std::string> kNames = {"u", "delta", "A", "B", "C", "D"};
+const Input kInputs[] = {{"u", &Args::u},
+                         {"delta", &Args::delta},
+                         {"A", &Args::A},
+                         {"B", &Args::B},
+                         {"C", &Args::C},
+                         {"D", &Args::D},
+                         {"z", &Args::z},
+                         {"delta_bias", &Args::delta_bias},
+                         {"initial_state", &Args::initial_state}};
 
-Inputs random_inputs(int64_t batch, int64_t length, int64_t channels, int64_t states,
-                     double largest_delta = 0.5) {
-  const auto real = at::TensorOptions(at::kDouble);
-  return {at::randn({batch, length, channels}, real),
-          at::rand({batch, length, channels}, real) * largest_delta,
-          -at::rand({channels, states}, real) * static_cast<double>(states) - 0.1,
-          at::randn({batch, length, states}, real),
-          at::randn({batch, length, states}, real),
-          at::randn({channels}, real)};
-}
-
-at::Tensor scan(const Inputs& in) { return selective_scan(in.u, in.delta, in.A, in.B, in.C, in.D); }
-
-// The definition, a position at a time; autograd differentiates it.
-at::Tensor naive(const Inputs& in) {
-  at::Tensor h = at::zeros({in.u.size(0), in.u.size(2), in.A.size(1)}, in.u.options());
-  std::vector<at::Tensor> y;
-  for (int64_t t = 0; t < in.u.size(1); ++t) {
-    const at::Tensor u = in.u.select(1, t), delta = in.delta.select(1, t).unsqueeze(-1);
-    const at::Tensor B = in.B.select(1, t).unsqueeze(1), C = in.C.select(1, t).unsqueeze(1);
-    h = at::exp(delta * in.A) * h + delta * u.unsqueeze(-1) * B;
-    y.push_back((h * C).sum(-1) + in.D * u);
+template <class F>
+Args each(Args a, F&& f) {
+  for (const Input& in : kInputs) {
+    if ((a.*in.tensor).defined()) a.*in.tensor = f(a.*in.tensor);
   }
-  return at::stack(y, 1);
+  return a;
 }
-
-struct Result {
-  at::Tensor y;
-  std::vector<at::Tensor> grads;
-};
-Result differentiate(at::Tensor (*f)(const Inputs&), const Inputs& in, const at::Tensor& weight) {
-  std::vector<at::Tensor> leaves;
-  for (const at::Tensor& x : in.list()) {
-    leaves.push_back(x.detach().clone().set_requires_grad(true));
-  }
-  const at::Tensor y = f({leaves[0], leaves[1], leaves[2], leaves[3], leaves[4], leaves[5]});
-  return {y.detach(), torch::autograd::grad({y}, leaves, {weight})};
-}
-
-double difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
+Args to(const Args& a, at::ScalarType type) {
+  return each(a, [&](const at::Tensor& x) { return x.detach().to(type); });
 }
 
 struct Size {
-  int64_t batch, length, channels, states;
+  int64_t batch, length, channels, states, groups = 0;  // 0: B and C without a group dimension
 };
 
-// Lengths around the chunk's, one state, one channel.
-TEST(SelectiveScan, AgreesWithItsDefinitionAndTheGradientsOfThat) {
-  at::manual_seed(1);
-  for (const Size& s : std::vector<Size>{{1, 1, 1, 1},
-                                         {2, 5, 3, 4},
-                                         {2, 15, 3, 2},
-                                         {1, 16, 4, 3},
-                                         {3, 17, 2, 16},
-                                         {2, 32, 5, 1},
-                                         {1, 100, 6, 8}}) {
-    const Inputs in = random_inputs(s.batch, s.length, s.channels, s.states);
-    const at::Tensor weight = at::randn_like(in.u);
-    const Result got = differentiate(scan, in, weight), want = differentiate(naive, in, weight);
-    EXPECT_LT(difference(got.y, want.y), 1e-12) << "L = " << s.length;
-    for (size_t i = 0; i < kNames.size(); ++i) {
-      EXPECT_LT(difference(got.grads[i], want.grads[i]), 1e-12)
-          << kNames[i] << ", L = " << s.length;
+// Every argument is given; lengths are random, of at least one.
+Args random_args(const Size& s, double largest_delta = 0.5) {
+  const auto real = at::TensorOptions(at::kDouble);
+  Args a;
+  a.u = at::randn({s.batch, s.length, s.channels}, real);
+  a.delta = at::rand({s.batch, s.length, s.channels}, real) * largest_delta;
+  a.A = -at::rand({s.channels, s.states}, real) * static_cast<double>(s.states) - 0.1;
+  std::vector<int64_t> shape = {s.batch, s.length, s.states};
+  if (s.groups > 0) shape.insert(shape.begin() + 2, s.groups);
+  a.B = at::randn(shape, real);
+  a.C = at::randn(shape, real);
+  a.D = at::randn({s.channels}, real);
+  a.z = at::randn({s.batch, s.length, s.channels}, real);
+  a.delta_bias = at::rand({s.channels}, real);
+  a.initial_state = at::randn({s.batch, s.channels, s.states}, real);
+  a.lengths = at::randint(1, s.length + 1, {s.batch}, at::kLong);
+  return a;
+}
+
+// The definition, a sequence and a position at a time; autograd differentiates it.
+SelectiveScanResult naive(const Args& a) {
+  const int64_t channels = a.u.size(2);
+  const auto of_channels = [&](const at::Tensor& x) {  // [(G,) N] -> [D or 1, N]
+    return x.dim() == 2 ? x.repeat_interleave(channels / x.size(0), 0) : x.unsqueeze(0);
+  };
+  std::vector<at::Tensor> ys, states;
+  for (int64_t b = 0; b < a.u.size(0); ++b) {
+    const int64_t length = a.lengths.defined() ? a.lengths[b].item<int64_t>() : a.u.size(1);
+    at::Tensor h =
+        a.initial_state.defined() ? a.initial_state[b] : at::zeros(a.A.sizes(), a.u.options());
+    std::vector<at::Tensor> y(static_cast<size_t>(a.u.size(1)),
+                              at::zeros({channels}, a.u.options()));
+    for (int64_t step = 0; step < length; ++step) {
+      const int64_t t = a.reverse ? length - 1 - step : step;
+      const at::Tensor u = a.u[b][t];
+      at::Tensor dt = a.delta[b][t];
+      if (a.delta_bias.defined()) dt = dt + a.delta_bias;
+      if (a.delta_softplus) dt = at::logaddexp(dt, at::zeros_like(dt));
+      h = at::exp(dt.unsqueeze(1) * a.A) * h + (dt * u).unsqueeze(1) * of_channels(a.B[b][t]);
+      at::Tensor& out = y[static_cast<size_t>(t)];
+      out = (h * of_channels(a.C[b][t])).sum(1);
+      if (a.D.defined()) out = out + a.D * u;
+      if (a.z.defined()) out = out * at::silu(a.z[b][t]);
     }
+    ys.push_back(at::stack(y));
+    states.push_back(h);
   }
+  return {at::stack(ys), at::stack(states)};
+}
+
+struct Result {
+  at::Tensor y, last_state;
+  Args grads;
+};
+// The gradients of sum(y wy) + sum(last_state wh).
+template <class F>
+Result differentiate(F f, const Args& a, const at::Tensor& wy, const at::Tensor& wh) {
+  const Args leaves =
+      each(a, [](const at::Tensor& x) { return x.detach().clone().set_requires_grad(true); });
+  variable_list wanted;
+  for (const Input& in : kInputs) {
+    if ((leaves.*in.tensor).defined()) wanted.push_back(leaves.*in.tensor);
+  }
+  const auto [y, last_state] = f(leaves);
+  variable_list grads = torch::autograd::grad({y, last_state}, wanted, {wy, wh});
+  Result out{y.detach(), last_state.detach(), a};
+  auto next = grads.begin();
+  for (const Input& in : kInputs) {
+    if ((leaves.*in.tensor).defined()) out.grads.*in.tensor = *next++;
+  }
+  return out;
+}
+
+double difference(const at::Tensor& a, const at::Tensor& b) {
+  if (b.numel() == 0) return 0;
+  return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
+}
+void expect_close(const Result& got, const Result& want, double tolerance,
+                  const std::string& where = "") {
+  EXPECT_LE(difference(got.y, want.y), tolerance) << where << " y";
+  EXPECT_LE(difference(got.last_state, want.last_state), tolerance) << where << " last_state";
+  for (const Input& in : kInputs) {
+    if (!(want.grads.*in.tensor).defined()) continue;
+    EXPECT_LE(difference(got.grads.*in.tensor, want.grads.*in.tensor), tolerance)
+        << where << " the gradient of " << in.name;
+  }
+}
+void expect_same(const Result& got, const Result& want) {
+  EXPECT_TRUE(at::equal(got.y, want.y));
+  EXPECT_TRUE(at::equal(got.last_state, want.last_state));
+  for (const Input& in : kInputs) {
+    EXPECT_TRUE(at::equal(got.grads.*in.tensor, want.grads.*in.tensor)) << in.name;
+  }
+}
+
+// Every instruction set that this CPU has.
+template <class F>
+void on_each_isa(F&& f) {
+  limit_isa(Isa::avx512);
+  const Isa best = isa();
+  for (const Isa one : {Isa::generic, Isa::avx2, Isa::avx512}) {
+    if (one > best) break;
+    limit_isa(one);
+    f();
+  }
+  limit_isa(best);
+}
+
+// Lengths around a chunk's, states around a block's, channels around a vector's and a slice's;
+// each argument that may be left out is left out at times.
+TEST(SelectiveScan, AgreesWithItsDefinitionAndTheGradientsOfThat) {
+  on_each_isa([] {
+    at::manual_seed(1);
+    int64_t turn = 0;
+    for (const Size& s : std::vector<Size>{{1, 1, 1, 1},
+                                           {2, 2, 3, 4},
+                                           {2, 15, 3, 2, 3},
+                                           {1, 16, 4, 3},
+                                           {3, 17, 2, 16, 1},
+                                           {2, 31, 17, 8},
+                                           {1, 32, 64, 5},
+                                           {2, 33, 66, 4, 2},
+                                           {1, 20, 130, 1},
+                                           {1, 3, 2, 256},
+                                           {1, 70, 20, 7, 5},
+                                           {1, 1023, 2, 4}}) {
+      Args a = random_args(s);
+      a.reverse = turn % 2 == 1;
+      a.delta_softplus = turn % 3 != 0;
+      if (turn % 4 == 2) a.z = at::Tensor();
+      if (turn % 5 == 1) a.D = at::Tensor();
+      if (turn % 5 == 2) a.delta_bias = at::Tensor();
+      if (turn % 5 == 3) a.initial_state = at::Tensor();
+      if (turn % 3 == 1) a.lengths = at::Tensor();
+      ++turn;
+      const at::Tensor wy = at::randn_like(a.u),
+                       wh = at::randn({s.batch, s.channels, s.states}, a.u.options());
+      expect_close(differentiate(selective_scan, a, wy, wh), differentiate(naive, a, wy, wh), 1e-11,
+                   cat("L ", s.length, " D ", s.channels, " N ", s.states));
+    }
+  });
 }
 
 TEST(SelectiveScan, GradientsAgreeWithNumericalDifferences) {
-  at::manual_seed(2);
-  const Inputs in = random_inputs(2, 19, 2, 3);
-  const at::Tensor weight = at::randn_like(in.u);
-  const Result got = differentiate(scan, in, weight);
-  constexpr double kStep = 1e-6;
-  for (size_t i = 0; i < kNames.size(); ++i) {
-    at::Tensor numeric = at::empty_like(in.list()[i]);
-    for (int64_t j = 0; j < numeric.numel(); ++j) {
-      double value[2];
-      for (int side = 0; side < 2; ++side) {
-        std::vector<at::Tensor> x = in.list();
-        x[i] = x[i].clone();
-        x[i].view(-1)[j] += side == 0 ? kStep : -kStep;
-        value[side] = (scan({x[0], x[1], x[2], x[3], x[4], x[5]}) * weight).sum().item<double>();
+  for (const bool reverse : {false, true}) {
+    at::manual_seed(2);
+    Args a = random_args({2, 35, 2, 3});
+    a.reverse = reverse;
+    a.delta_softplus = true;
+    const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+    const Result got = differentiate(selective_scan, a, wy, wh);
+    constexpr double kStep = 1e-6;
+    for (const Input& in : kInputs) {
+      at::Tensor numeric = at::empty_like(a.*in.tensor, at::MemoryFormat::Contiguous);
+      for (int64_t j = 0; j < numeric.numel(); ++j) {
+        double value[2];
+        for (int side = 0; side < 2; ++side) {
+          Args x = a;
+          x.*in.tensor = (a.*in.tensor).clone();
+          (x.*in.tensor).view(-1)[j] += side == 0 ? kStep : -kStep;
+          const auto [y, last_state] = selective_scan(x);
+          value[side] = ((y * wy).sum() + (last_state * wh).sum()).item<double>();
+        }
+        numeric.view(-1)[j] = (value[0] - value[1]) / (2 * kStep);
       }
-      numeric.view(-1)[j] = (value[0] - value[1]) / (2 * kStep);
+      EXPECT_LT(difference(got.grads.*in.tensor, numeric), 1e-7) << in.name << reverse;
     }
-    EXPECT_LT(difference(got.grads[i], numeric), 1e-7) << kNames[i];
   }
 }
 
-// Computed in float64 by an independent implementation, in the layout [B, D, L]; delta before its
-// softplus; y = scan * silu(z) where there is a gate z.
-class SelectiveScanFixture : public ::testing::TestWithParam<const char*> {};
-
-TEST_P(SelectiveScanFixture, Agrees) {
-  const Tensors file =
-      read_safetensors(std::string(RIBO_TEST_FIXTURES "/") + GetParam() + ".safetensors");
-  std::map<std::string, at::Tensor> in;
-  for (const auto& [name, tensor] : file) {
-    if (name.starts_with("in.")) in[name.substr(3)] = tensor.clone().set_requires_grad(true);
-  }
-  const auto channel_last = [](const at::Tensor& x) { return x.transpose(-1, -2); };
-  at::Tensor delta = channel_last(in.at("delta"));
-  if (in.contains("delta_bias")) delta = delta + in.at("delta_bias");
-  delta = at::softplus(delta);
-
-  // Some files give each group of channels its own B and C [B, G, N, L].
-  const bool grouped = in.at("B").dim() == 4;
-  const int64_t groups = grouped ? in.at("B").size(1) : 1;
-  const int64_t width = in.at("A").size(0) / groups;
-  std::vector<at::Tensor> parts;
-  for (int64_t g = 0; g < groups; ++g) {
-    const auto own = [&](const at::Tensor& x, int64_t dim) {
-      return x.narrow(dim, g * width, width);
-    };
-    const auto of_group = [&](const char* name) {
-      const at::Tensor& x = in.at(name);
-      return channel_last(grouped ? x.select(1, g) : x);
-    };
-    parts.push_back(selective_scan(own(channel_last(in.at("u")), 2), own(delta, 2),
-                                   own(in.at("A"), 0), of_group("B"), of_group("C"),
-                                   in.contains("D") ? own(in.at("D"), 0) : at::Tensor()));
-  }
-  at::Tensor y = channel_last(at::cat(parts, 2));
-  if (in.contains("z")) y = y * at::silu(in.at("z"));
-  EXPECT_LT(difference(y, file.at("out.y")), 1e-6);
-  y.backward(file.at("cotangent"));
-  for (const auto& [name, tensor] : in) {
-    EXPECT_LT(difference(tensor.grad(), file.at("grad." + name)), 2e-6) << name;
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Files, SelectiveScanFixture,
-                         ::testing::Values("scan_basic", "scan_bare", "scan_grouped_nogate",
-                                           "scan_n16_long"));
-
-TEST(SelectiveScan, LargeStepsForgetWithoutNaN) {
+TEST(SelectiveScan, ReverseScansTheFlippedSequence) {
   at::manual_seed(3);
-  const Inputs in = random_inputs(1, 40, 4, 16, 1e4);
-  const at::Tensor weight = at::randn_like(in.u);
-  const Result got = differentiate(scan, in, weight), want = differentiate(naive, in, weight);
-  EXPECT_LT(difference(got.y, want.y), 1e-12);
-  for (size_t i = 0; i < kNames.size(); ++i) {
-    EXPECT_TRUE(got.grads[i].isfinite().all().item<bool>()) << kNames[i];
-    EXPECT_LT(difference(got.grads[i], want.grads[i]), 1e-12) << kNames[i];
+  Args a = random_args({2, 50, 5, 4});
+  a.lengths = at::Tensor();
+  Args flipped = a;
+  for (at::Tensor Args::*x : {&Args::u, &Args::delta, &Args::B, &Args::C, &Args::z}) {
+    flipped.*x = (a.*x).flip(1);
+  }
+  a.reverse = true;
+  const auto got = selective_scan(a), want = selective_scan(flipped);
+  EXPECT_TRUE(at::equal(got.y, want.y.flip(1)));
+  EXPECT_TRUE(at::equal(got.last_state, want.last_state));
+}
+
+// The first part's last state is the second part's initial one, and gradients cross the border.
+TEST(SelectiveScan, ScansInTwoPartsAsInOne) {
+  at::manual_seed(4);
+  Args a = random_args({2, 77, 5, 6});
+  a.lengths = at::Tensor();
+  const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+  const Result want = differentiate(selective_scan, a, wy, wh);
+  for (const int64_t border : {1, 32, 45}) {
+    const auto in_parts = [&](const Args& x) {
+      const auto part = [&](int64_t from, int64_t to) {
+        Args p = x;
+        for (at::Tensor Args::*t : {&Args::u, &Args::delta, &Args::B, &Args::C, &Args::z}) {
+          p.*t = (x.*t).slice(1, from, to);
+        }
+        return p;
+      };
+      const auto first = selective_scan(part(0, border));
+      Args rest = part(border, x.u.size(1));
+      rest.initial_state = first.last_state;
+      const auto second = selective_scan(rest);
+      return SelectiveScanResult{at::cat({first.y, second.y}, 1), second.last_state};
+    };
+    expect_close(differentiate(in_parts, a, wy, wh), want, 1e-12, cat("border ", border));
   }
 }
 
-TEST(SelectiveScan, PositionsWithoutAStepPassTheStateOn) {
-  at::manual_seed(4);
-  const Inputs in = random_inputs(2, 20, 3, 4);
-  Inputs gap = random_inputs(2, 30, 3, 4);
-  gap.A = in.A;
-  gap.D = in.D;
-  const auto widen = [](at::Tensor wide, const at::Tensor& x) {
-    wide.narrow(1, 0, 12).copy_(x.narrow(1, 0, 12));
-    wide.narrow(1, 22, 8).copy_(x.narrow(1, 12, 8));
-  };
-  widen(gap.u, in.u);
-  widen(gap.B, in.B);
-  widen(gap.C, in.C);
-  gap.delta.zero_();
-  widen(gap.delta, in.delta);
-  const at::Tensor want = scan(in), got = scan(gap);
-  EXPECT_LT(difference(got.narrow(1, 0, 12), want.narrow(1, 0, 12)), 1e-12);
-  EXPECT_LT(difference(got.narrow(1, 22, 8), want.narrow(1, 12, 8)), 1e-12);
+// Products of decays underflow; nothing may overflow or become NaN, in float32 either.
+TEST(SelectiveScan, LargeStepsAndStatesThatDoNotDecayStayFinite) {
+  at::manual_seed(5);
+  for (const double largest_delta : {1e4, 1e-4}) {
+    Args a = random_args({1, 100, 4, 16}, largest_delta);
+    a.delta_softplus = largest_delta > 1;
+    a.A.narrow(1, 0, 8).mul_(1e-9);
+    const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+    const Result want = differentiate(naive, a, wy, wh);
+    expect_close(differentiate(selective_scan, a, wy, wh), want, 1e-11);
+    const Result got =
+        differentiate(selective_scan, to(a, at::kFloat), wy.to(at::kFloat), wh.to(at::kFloat));
+    expect_close(got, want, 1e-5);
+  }
 }
 
-TEST(SelectiveScan, WithoutASkipAddsNone) {
-  at::manual_seed(5);
-  Inputs in = random_inputs(1, 9, 3, 2);
-  const at::Tensor with = scan(in);
-  const at::Tensor without = selective_scan(in.u, in.delta, in.A, in.B, in.C, at::Tensor());
-  EXPECT_LT(difference(without + in.D * in.u, with), 1e-12);
+TEST(SelectiveScan, AgreesWithDoubleOverALongSequence) {
+  at::manual_seed(6);
+  Args a = random_args({1, 65536, 3, 4}, 0.01);
+  a.lengths = at::Tensor();
+  a.A.select(1, 0).fill_(-1e-6);
+  const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+  const Args narrow = to(a, at::kFloat);
+  const Result got = differentiate(selective_scan, narrow, wy.to(at::kFloat), wh.to(at::kFloat));
+  expect_close(got, differentiate(selective_scan, to(narrow, at::kDouble), wy, wh), 1e-3);
+}
+
+TEST(SelectiveScan, AgreesWithDoubleAtEveryMagnitude) {
+  on_each_isa([] {
+    at::manual_seed(7);
+    for (int i = 0; i < 100; ++i) {
+      Args a = random_args({2, 40, 9, 5}, std::pow(10, i % 7 - 4));
+      a.delta_softplus = i % 2 == 0;
+      a.reverse = i % 3 == 0;
+      a = each(a, [&](const at::Tensor& x) {
+        const bool scaled = !x.is_same(a.delta) && !x.is_same(a.delta_bias);
+        return scaled ? x * std::pow(10, at::randint(-4, 3, {1}).item<double>()) : x;
+      });
+      a = to(to(a, at::kFloat), at::kDouble);
+      const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+      const Result want = differentiate(naive, a, wy, wh);
+      const Result got =
+          differentiate(selective_scan, to(a, at::kFloat), wy.to(at::kFloat), wh.to(at::kFloat));
+      // Decays below 2^-126 count as that.
+      const auto relative = [](const at::Tensor& x, const at::Tensor& y) {
+        return ((x - y).abs().max() / y.abs().max().clamp_min(1e-30)).item<double>();
+      };
+      EXPECT_LE(relative(got.y, want.y), 1e-5) << i;
+      for (const Input& in : kInputs) {
+        EXPECT_LE(relative(got.grads.*in.tensor, want.grads.*in.tensor), 1e-4) << in.name << i;
+      }
+    }
+  });
+}
+
+// NaN there reaches nothing; y and the gradients are zero there, and those inside are what each
+// sequence has alone.
+TEST(SelectiveScan, NeverReadsPadding) {
+  for (const bool reverse : {false, true}) {
+    at::manual_seed(8);
+    Args a = to(random_args({3, 70, 20, 5}), at::kFloat);
+    a.reverse = reverse;
+    a.delta_softplus = true;
+    a.lengths = at::tensor({41, 0, 70}, at::kLong);
+    const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+    Args poisoned = a;
+    at::Tensor poisoned_wy = wy.clone();
+    const auto poison = [&](at::Tensor& x) {
+      x = x.clone();
+      x[0].slice(0, 41).fill_(NAN);
+      x[1].fill_(NAN);
+    };
+    for (at::Tensor Args::*x : {&Args::u, &Args::delta, &Args::B, &Args::C, &Args::z}) {
+      poison(poisoned.*x);
+    }
+    poison(poisoned_wy);
+    const Result got = differentiate(selective_scan, poisoned, poisoned_wy, wh);
+    expect_same(got, differentiate(selective_scan, a, wy, wh));
+    for (const at::Tensor& x :
+         {got.y, got.grads.u, got.grads.delta, got.grads.B, got.grads.C, got.grads.z}) {
+      EXPECT_TRUE(at::equal(x[0].slice(0, 41), at::zeros_like(x[0].slice(0, 41))));
+      EXPECT_TRUE(at::equal(x[1], at::zeros_like(x[1])));
+    }
+    EXPECT_TRUE(at::equal(got.last_state[1], a.initial_state[1]));
+
+    Args alone = a;
+    for (at::Tensor Args::*x : {&Args::u, &Args::delta, &Args::B, &Args::C, &Args::z}) {
+      alone.*x = (a.*x).slice(0, 0, 1).slice(1, 0, 41);
+    }
+    alone.initial_state = a.initial_state.slice(0, 0, 1);
+    alone.lengths = at::Tensor();
+    const auto [y, last_state] = selective_scan(alone);
+    EXPECT_TRUE(at::equal(y[0], got.y[0].slice(0, 0, 41)));
+    EXPECT_TRUE(at::equal(last_state[0], got.last_state[0]));
+  }
+}
+
+TEST(SelectiveScan, GivesTheSameBitsOnAnyNumberOfThreads) {
+  at::manual_seed(9);
+  const Args a = to(random_args({3, 90, 150, 5}), at::kFloat);
+  const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const Result want = differentiate(selective_scan, a, wy, wh);
+  for (const int n : {2, 3}) {
+    at::set_num_threads(n);
+    expect_same(differentiate(selective_scan, a, wy, wh), want);
+  }
+  at::set_num_threads(threads);
+}
+
+TEST(SelectiveScan, TakesAnyStridesAndAnEmptyBatch) {
+  at::manual_seed(10);
+  Args a = random_args({2, 20, 6, 4}), strided = a;
+  for (at::Tensor Args::*x : {&Args::u, &Args::delta, &Args::B, &Args::C, &Args::z, &Args::A}) {
+    strided.*x = (a.*x).transpose(0, 1).contiguous().transpose(0, 1);
+  }
+  const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+  const at::Tensor expanded = at::ones({1}, a.u.options()).expand({2, 20, 6});
+  expect_same(differentiate(selective_scan, strided, expanded, wh),
+              differentiate(selective_scan, a, expanded.contiguous(), wh));
+
+  Args empty = random_args({0, 20, 6, 4});
+  const Result none = differentiate(selective_scan, empty, empty.u, empty.initial_state);
+  EXPECT_EQ(none.y.sizes(), at::IntArrayRef({0, 20, 6}));
+  EXPECT_TRUE(at::equal(none.grads.A, at::zeros_like(a.A)));
 }
 
 TEST(SelectiveScan, KeepsItsStateInFloat32UnderAutocastAndForNarrowInputs) {
-  at::manual_seed(6);
-  Inputs in = random_inputs(2, 50, 4, 8);
-  std::vector<at::Tensor> narrow, wide;
-  for (const at::Tensor& x : in.list()) {
-    narrow.push_back(x.to(at::kBFloat16));
-    wide.push_back(narrow.back().to(at::kFloat));
-  }
-  const at::Tensor weight = at::ones({2, 50, 4});
-  const Result want =
-      differentiate(scan, {wide[0], wide[1], wide[2], wide[3], wide[4], wide[5]}, weight);
+  at::manual_seed(11);
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    const Args exact = to(random_args({2, 50, 4, 8}), at::kFloat);
+    const Args narrow = to(exact, type), wide = to(narrow, at::kFloat);
+    const at::Tensor wy = at::ones({2, 50, 4}), wh = at::ones({2, 4, 8});
+    const Result want = differentiate(selective_scan, wide, wy, wh);
 
-  at::autocast::set_autocast_enabled(at::kCPU, true);
-  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-  const Result same =
-      differentiate(scan, {wide[0], wide[1], wide[2], wide[3], wide[4], wide[5]}, weight);
-  const Result low =
-      differentiate(scan, {narrow[0], narrow[1], narrow[2], narrow[3], narrow[4], narrow[5]},
-                    weight.to(at::kBFloat16));
-  at::autocast::set_autocast_enabled(at::kCPU, false);
-  at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    const Result same = differentiate(selective_scan, wide, wy, wh);
+    const Result low = differentiate(selective_scan, narrow, wy.to(type), wh);
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    at::autocast::clear_cache();
 
-  EXPECT_EQ(same.y.scalar_type(), at::kFloat);
-  EXPECT_TRUE(at::equal(same.y, want.y));
-  EXPECT_EQ(low.y.scalar_type(), at::kBFloat16);
-  EXPECT_TRUE(at::equal(low.y, want.y.to(at::kBFloat16)));  // rounded once, at the end
-  for (size_t i = 0; i < kNames.size(); ++i) {
-    EXPECT_TRUE(at::equal(same.grads[i], want.grads[i])) << kNames[i];
-    EXPECT_TRUE(at::equal(low.grads[i], want.grads[i].to(at::kBFloat16))) << kNames[i];
+    expect_same(same, want);
+    EXPECT_EQ(low.last_state.scalar_type(), at::kFloat);
+    EXPECT_TRUE(at::equal(low.last_state, want.last_state));
+    EXPECT_TRUE(at::equal(low.y, want.y.to(type)));  // rounded once, at the end
+    for (const Input& in : kInputs) {
+      EXPECT_TRUE(at::equal(low.grads.*in.tensor, (want.grads.*in.tensor).to(type))) << in.name;
+    }
+    EXPECT_LT(difference(low.y.to(at::kFloat), selective_scan(exact).y), 2e-2);
   }
 }
 
-TEST(SelectiveScan, SaysWhichShapeIsWrong) {
-  Inputs in = random_inputs(2, 5, 3, 4);
-  in.B = in.B.narrow(1, 0, 4);
-  try {
-    scan(in);
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_STREQ(e.what(), "selective_scan: B is [2, 4, 4], expected [B, L, N] for u [2, 5, 3]");
+TEST(SelectiveScan, ShowsNaNs) {
+  at::manual_seed(12);
+  for (const Input& in : kInputs) {
+    Args a = to(random_args({1, 5, 3, 4}), at::kFloat);
+    a.lengths = at::Tensor();
+    a.*in.tensor = (a.*in.tensor).clone().fill_(NAN);
+    EXPECT_TRUE(selective_scan(a).y.isnan().all().item<bool>()) << in.name;
   }
+}
+
+std::string refusal(const Args& a) {
+  try {
+    selective_scan(a);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(SelectiveScan, SaysWhichArgumentIsWrong) {
+  const Args good = random_args({2, 5, 3, 4});
+  Args a = good;
+  a.B = a.B.narrow(1, 0, 4);
+  EXPECT_EQ(refusal(a),
+            "selective_scan: B is Double [2, 4, 4] on cpu, expected [B, L, N] = [2, 5, 4]");
+  a = random_args({2, 5, 3, 4, 2});
+  EXPECT_EQ(refusal(a),
+            "selective_scan: B is Double [2, 5, 2, 4] on cpu, expected a number of groups that "
+            "divides the 3 channels");
+  a = good;
+  a.delta = at::Tensor();
+  EXPECT_EQ(refusal(a), "selective_scan: delta is not given, expected [B, L, D] = [2, 5, 3]");
+  a = good;
+  a.z = a.z.to(at::kLong);
+  EXPECT_EQ(refusal(a), "selective_scan: z is Long [2, 5, 3] on cpu, expected a floating type");
+  a = good;
+  a.A = at::ones({3, 257});
+  EXPECT_EQ(refusal(a), "selective_scan: A is Float [3, 257] on cpu, expected 1 to 256 states");
+  a = good;
+  a.lengths = at::tensor({3, 6}, at::kLong);
+  EXPECT_EQ(refusal(a), "selective_scan: lengths[1] is 6, expected 0 to 5");
 }
 
 TEST(SelectiveScan, RefusesASecondDerivative) {
-  Inputs in = random_inputs(1, 3, 2, 2);
-  in.u.set_requires_grad(true);
-  const at::Tensor y = scan(in).sum();
-  EXPECT_THROW(torch::autograd::grad({y}, {in.u}, {}, /*retain_graph=*/true, /*create_graph=*/true),
+  Args a = random_args({1, 3, 2, 2});
+  a.u.set_requires_grad(true);
+  const at::Tensor y = selective_scan(a).y.sum();
+  EXPECT_THROW(torch::autograd::grad({y}, {a.u}, {}, /*retain_graph=*/true, /*create_graph=*/true),
                Error);
+}
+
+// Python sees the same operator.
+TEST(SelectiveScan, IsRegistered) {
+  EXPECT_TRUE(c10::Dispatcher::singleton().findSchema({"ribo::selective_scan", ""}).has_value());
 }
 
 }  // namespace

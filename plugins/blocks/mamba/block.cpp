@@ -93,10 +93,11 @@ struct Mamba final : ribo::Block {
 
   void forward(ribo::Streams& s) override {
     const at::Tensor &single = s.single(), &mask = s.mask();
+    const at::Tensor lengths = mask.sum(-1);
     const auto halves = in_proj_->forward(norm_->forward(single)).chunk(2, -1);
     const at::Tensor x = ribo::zero_padding(halves[0], mask);
-    at::Tensor y = run(forward_, x, mask);
-    if (options_.bidirectional) y = y + run(backward_, x.flip(1), mask.flip(1)).flip(1);
+    at::Tensor y = run(forward_, x, lengths, false);
+    if (options_.bidirectional) y = y + run(backward_, x, lengths, true);
     y = out_proj_->forward(y * at::silu(halves[1]));
     y = at::dropout(y, options_.dropout, is_training());
     s.set("single", ribo::zero_padding(options_.residual ? single + y : y, mask));
@@ -141,19 +142,26 @@ struct Mamba final : ribo::Block {
     return d;
   }
 
-  // x [B, L, inner], zero outside the mask, in the order of this direction. The 3' direction meets
-  // the padding first: zeros in the convolution, and no time passes (delta = 0), so that its state
-  // is still zero at the first residue.
-  at::Tensor run(Direction& d, const at::Tensor& x, const at::Tensor& mask) const {
-    const int64_t length = x.size(1), states = options_.d_state;
-    at::Tensor u = at::conv1d(x.transpose(1, 2), d.conv1d->weight, d.conv1d->bias, 1,
-                              options_.d_conv - 1, 1, inner_);
-    u = at::silu(u.narrow(2, 0, length)).transpose(1, 2);
+  // x [B, L, inner], zero outside the mask: the scan from the 3' end starts at each sequence's own
+  // last residue, and its convolution meets zeros in front of that.
+  at::Tensor run(Direction& d, const at::Tensor& x, const at::Tensor& lengths, bool reverse) const {
+    const int64_t length = x.size(1), states = options_.d_state, ahead = options_.d_conv - 1;
+    const at::Tensor weight = reverse ? d.conv1d->weight.flip(2) : d.conv1d->weight;
+    at::Tensor u = at::conv1d(x.transpose(1, 2), weight, d.conv1d->bias, 1, ahead, 1, inner_);
+    u = at::silu(u.narrow(2, reverse ? ahead : 0, length)).transpose(1, 2);
     const auto parts = d.x_proj->forward(u).split_with_sizes({dt_rank_, states, states}, -1);
-    const at::Tensor delta =
-        at::softplus(at::linear(parts[0], d.dt_proj->weight) + d.dt_proj->bias);
-    return ribo::kernels::selective_scan(u, ribo::zero_padding(delta, mask), -d.A_log.exp(),
-                                         parts[1], parts[2], d.D);
+    ribo::kernels::SelectiveScanArgs scan;
+    scan.u = u;
+    scan.delta = at::linear(parts[0], d.dt_proj->weight);
+    scan.A = -d.A_log.exp();
+    scan.B = parts[1];
+    scan.C = parts[2];
+    scan.D = d.D;
+    scan.delta_bias = d.dt_proj->bias;
+    scan.lengths = lengths;
+    scan.delta_softplus = true;
+    scan.reverse = reverse;
+    return ribo::kernels::selective_scan(scan).y;
   }
 
   const Options options_;
