@@ -5,24 +5,44 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstring>
+#include <ctime>
 
 namespace ribo {
 namespace {
 
-std::atomic<int> first_signal{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may not lock");
+// `timeout` and some schedulers signal a process and then its group: one request, two signals.
+constexpr int64_t kSameRequest = 1'000'000'000;  // ns
 
-// Everything in here must be async-signal-safe.
+std::atomic<int> first_signal{0};
+std::atomic<int64_t> first_interrupt{0};  // when, in ns; 0 = none yet
+static_assert(std::atomic<int64_t>::is_always_lock_free, "a signal handler may not lock");
+
+// on_signal() and what it calls must be async-signal-safe.
+int64_t now() {
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+void on_interrupt() {
+  int64_t first = 0;
+  if (first_interrupt.compare_exchange_strong(first, now())) {
+    constexpr char hint[] = "\nstopping after this update; press Ctrl-C again to stop at once\n";
+    // Nobody to tell if this fails.
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, hint, sizeof hint - 1);
+  } else if (now() - first >= kSameRequest) {
+    std::signal(SIGINT, SIG_DFL);
+    std::raise(SIGINT);  // ends the process when this handler returns
+  }
+}
+
 void on_signal(int signal) {
   const int saved_errno = errno;
   int none = 0;
   first_signal.compare_exchange_strong(none, signal);
-  if (signal == SIGINT) {
-    constexpr char hint[] = "\nstopping after this update; press Ctrl-C again to stop at once\n";
-    // Nobody to tell if this fails.
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, hint, sizeof hint - 1);
-  }
+  if (signal == SIGINT) on_interrupt();
   errno = saved_errno;
 }
 
@@ -44,9 +64,8 @@ bool is_ignored(int signal) {
 }  // namespace
 
 void install_run_signals() {
-  // Once: a second call after the first Ctrl-C would take the default action away again.
   static const bool installed = [] {
-    if (!is_ignored(SIGINT)) set(SIGINT, on_signal, SA_RESTART | SA_RESETHAND);
+    if (!is_ignored(SIGINT)) set(SIGINT, on_signal, SA_RESTART);
     set(SIGTERM, on_signal, SA_RESTART);
     set(SIGHUP, SIG_IGN, 0);
     set(SIGPIPE, SIG_IGN, 0);

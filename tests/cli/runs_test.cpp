@@ -104,6 +104,7 @@ TEST_F(Runs, GoOnAfterAnInterruptAsIfThereHadBeenNone) {
   Child child(words(kLong), place());
   ASSERT_TRUE(wait_until([&] { return updates() >= 20; }));
   child.signal(SIGINT);
+  child.signal(SIGINT);  // as `timeout` does: to the process, then to its group
   const Outcome interrupted = child.wait();
   EXPECT_EQ(interrupted.status, 130) << interrupted.err;
   EXPECT_THAT(interrupted.err, HasSubstr("stopping after this update"));

@@ -4,9 +4,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <functional>
 #include <string>
+#include <thread>
 
 namespace ribo {
 namespace {
@@ -55,12 +57,26 @@ TEST(RunSignals, TheSecondCtrlCEndsTheProcess) {
   const Outcome outcome = in_child([] {
     install_run_signals();
     ::raise(SIGINT);
-    install_run_signals();  // may not arm the handler again
+    install_run_signals();  // may not forget the first one
+    std::this_thread::sleep_for(std::chrono::milliseconds(1050));
     ::raise(SIGINT);
     ::_exit(1);
   });
   EXPECT_TRUE(WIFSIGNALED(outcome.status));
   EXPECT_EQ(WTERMSIG(outcome.status), SIGINT);
+}
+
+TEST(RunSignals, OneRequestThatComesTwiceAtOnceIsOne) {
+  const Outcome outcome = in_child([] {
+    install_run_signals();
+    ::raise(SIGINT);
+    ::raise(SIGINT);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    ::raise(SIGINT);
+    ::_exit(stop_signal() == SIGINT ? 42 : 1);
+  });
+  EXPECT_EQ(WEXITSTATUS(outcome.status), 42);
+  EXPECT_EQ(outcome.said, "\nstopping after this update; press Ctrl-C again to stop at once\n");
 }
 
 TEST(RunSignals, TerminationIsRememberedAndMayComeOften) {
