@@ -5,10 +5,10 @@
 #include <iostream>
 
 #include "cli/verbs.h"
+#include "ribo/files.h"
 #include "ribo/log.h"
 #include "ribo/version.h"
 #include "train/detach.h"
-#include "train/files.h"
 #include "train/observers.h"
 #include "train/run_dir.h"
 #include "train/session.h"

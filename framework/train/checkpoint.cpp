@@ -4,8 +4,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "ribo/files.h"
 #include "ribo/version.h"
-#include "train/files.h"
+#include "train/manifest.h"
 
 namespace ribo {
 namespace fs = std::filesystem;

@@ -1,9 +1,18 @@
+#include "train/manifest.h"
+
+#include <openssl/evp.h>
+
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "train/files.h"
+#include "ribo/files.h"
 
 namespace ribo {
 namespace {
@@ -57,6 +66,35 @@ std::string compare(const fs::path& path, const json& expected) {
 }
 
 }  // namespace
+
+std::string sha256_hex(const fs::path& path) {
+  const auto fail = [&] {
+    throw Error(cat("cannot read ", path.string(), ": ", std::strerror(errno)));
+  };
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"),
+                                                             &std::fclose);
+  if (!file) fail();
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
+                                                                        &EVP_MD_CTX_free);
+  bool ok = context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
+  std::string buffer(size_t{1} << 20, '\0');
+  while (ok) {
+    const size_t n = std::fread(buffer.data(), 1, buffer.size(), file.get());
+    if (std::ferror(file.get())) fail();
+    if (n == 0) break;
+    ok = EVP_DigestUpdate(context.get(), buffer.data(), n) == 1;
+  }
+  std::array<unsigned char, 32> digest{};
+  if (!ok || EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) != 1) {
+    throw Error(cat("cannot compute the SHA-256 of ", path.string(), ": OpenSSL failed"));
+  }
+  std::string hex;
+  for (const unsigned char byte : digest) {
+    hex += "0123456789abcdef"[byte >> 4];
+    hex += "0123456789abcdef"[byte & 15];
+  }
+  return hex;
+}
 
 void write_manifest(const fs::path& folder) {
   json files = json::object();

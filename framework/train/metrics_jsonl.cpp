@@ -3,8 +3,8 @@
 #include <string>
 #include <system_error>
 
+#include "ribo/files.h"
 #include "train/append_file.h"
-#include "train/files.h"
 #include "train/observers.h"
 
 namespace ribo {

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <utility>
 
-#include "train/files.h"
+#include "ribo/files.h"
 #include "train/safetensors_header.h"
 
 namespace ribo {

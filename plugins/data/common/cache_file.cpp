@@ -11,7 +11,7 @@
 #include <cstring>
 
 #include "common/hash.h"
-#include "train/files.h"
+#include "ribo/files.h"
 
 namespace ribo {
 namespace {

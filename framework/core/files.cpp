@@ -1,14 +1,11 @@
-#include "train/files.h"
+#include "ribo/files.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <memory>
 #include <utility>
 
 namespace ribo {
@@ -93,31 +90,6 @@ void sync_folder(const fs::path& folder) {
   if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP) {
     fail("write to", folder, errno);
   }
-}
-
-std::string sha256_hex(const fs::path& path) {
-  Descriptor file(open_retrying(path, O_RDONLY));
-  if (file.get() < 0) fail("read", path, errno);
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
-                                                                        &EVP_MD_CTX_free);
-  bool ok = context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
-  std::string buffer(size_t{1} << 20, '\0');
-  while (ok) {
-    const ssize_t n = ::read(file.get(), buffer.data(), buffer.size());
-    if (n == 0) break;
-    if (n < 0 && errno != EINTR) fail("read", path, errno);
-    if (n > 0) ok = EVP_DigestUpdate(context.get(), buffer.data(), static_cast<size_t>(n)) == 1;
-  }
-  std::array<unsigned char, 32> digest{};
-  if (!ok || EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) != 1) {
-    throw Error(cat("cannot compute the SHA-256 of ", path.string(), ": OpenSSL failed"));
-  }
-  std::string hex;
-  for (const unsigned char byte : digest) {
-    hex += "0123456789abcdef"[byte >> 4];
-    hex += "0123456789abcdef"[byte & 15];
-  }
-  return hex;
 }
 
 }  // namespace ribo

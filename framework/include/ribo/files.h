@@ -1,4 +1,4 @@
-// Files that are either whole or not there: atomic writing, checksums, manifests.
+// Files that are either whole or not there.
 #pragma once
 
 #include <filesystem>
@@ -24,17 +24,5 @@ RIBO_API void write_file_atomically(const std::filesystem::path& path, std::stri
 
 /// Makes renames and new names in `folder` survive a power cut. Throws Error.
 RIBO_API void sync_folder(const std::filesystem::path& folder);
-
-/// SHA-256 of a file's content, 64 lower-case hexadecimal digits. Throws Error.
-RIBO_API std::string sha256_hex(const std::filesystem::path& path);
-
-/// Writes `folder`/manifest.json: size and SHA-256 of every other file in the folder and below,
-///   {"files": {"model.safetensors": {"bytes": 123, "sha256": "..."}}}
-/// Throws Error.
-RIBO_API void write_manifest(const std::filesystem::path& folder);
-
-/// Throws an Error that says of each file of the manifest what is wrong with it (missing, short,
-/// long, changed), or why the manifest cannot be used. Files that it does not list don't matter.
-RIBO_API void verify_manifest(const std::filesystem::path& folder);
 
 }  // namespace ribo
