@@ -1,7 +1,5 @@
 #include "openvaccine/openvaccine_source.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,6 +7,7 @@
 
 #include "common/hash.h"
 #include "common/overlap.h"
+#include "common/sample.h"
 
 namespace ribo {
 namespace {
@@ -35,19 +34,10 @@ class OpenVaccineSplit final : public Split {
 
   Streams get(int64_t i, uint64_t /*draw*/) const override {
     const OpenVaccineRow& row = at(i);
-    at::Tensor tokens = at::empty({length(i)}, at::kLong);
-    std::copy(row.tokens.begin(), row.tokens.end(), tokens.mutable_data_ptr<int64_t>());
-    at::Tensor reactivity = at::empty({length(i), kColumns}, at::kFloat);
-    auto* const target = reactivity.mutable_data_ptr<float>();
-    std::fill(std::copy(row.targets.begin(), row.targets.end(), target),
-              target + length(i) * kColumns, kNaN);
-    at::Tensor signal_to_noise = at::empty({1}, at::kFloat);
-    *signal_to_noise.mutable_data_ptr<float>() = row.signal_to_noise;
-    Streams streams;
-    streams.set("tokens", std::move(tokens));
-    streams.set("target.reactivity", std::move(reactivity));
-    streams.set("signal_to_noise", std::move(signal_to_noise));
-    return streams;
+    ProfileSample sample = profile_sample(row.tokens, kColumns, 1);
+    std::copy(row.targets.begin(), row.targets.end(), sample.reactivity);
+    *sample.signal_to_noise = row.signal_to_noise;
+    return std::move(sample.streams);
   }
 
  private:

@@ -1,7 +1,5 @@
 #include "ribonanza/ribonanza_source.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,6 +7,7 @@
 
 #include "common/hash.h"
 #include "common/overlap.h"
+#include "common/sample.h"
 #include "ribonanza/profile_cache.h"
 
 namespace ribo {
@@ -36,33 +35,22 @@ class RibonanzaSplit final : public Split {
     const auto letters = table_.tokens(sample.sequence);
     const auto length = static_cast<int64_t>(letters.size());
     const bool flip = flip_ && draw != 0 && (mix64(draw) & 1);
-    const auto place = [&](int64_t p) { return flip ? length - 1 - p : p; };
-
-    at::Tensor tokens = at::empty({length}, at::kLong);
-    auto* const token = tokens.mutable_data_ptr<int64_t>();
-    for (int64_t p = 0; p < length; ++p) token[place(p)] = letters[static_cast<size_t>(p)];
-
     constexpr auto kColumns = static_cast<int64_t>(kExperiments);
-    at::Tensor reactivity = at::empty({length, kColumns}, at::kFloat);
-    auto* const target = reactivity.mutable_data_ptr<float>();
-    std::fill_n(target, length * kColumns, kNaN);
-    at::Tensor signal_to_noise = at::empty({kColumns}, at::kFloat);
-    auto* const quality = signal_to_noise.mutable_data_ptr<float>();
+    ProfileSample out = profile_sample(letters, kColumns, kColumns);
+    if (flip) std::reverse(out.tokens, out.tokens + length);
     for (size_t e = 0; e < kExperiments; ++e) {
-      const Profile& profile = table_[sample.sequence].profiles[e];
-      quality[e] = sample.use[e] ? profile.signal_to_noise : kNaN;
       if (!sample.use[e]) continue;
+      const Profile& profile = table_[sample.sequence].profiles[e];
+      out.signal_to_noise[e] = profile.signal_to_noise;
       int64_t p = profile.first;
       for (const float value : table_.values(sample.sequence, e)) {
+        const int64_t place = flip ? length - 1 - p : p;
         // NaN passes std::clamp as it is.
-        target[place(p++) * kColumns + static_cast<int64_t>(e)] = std::clamp(value, low_, high_);
+        out.reactivity[place * kColumns + static_cast<int64_t>(e)] = std::clamp(value, low_, high_);
+        ++p;
       }
     }
-    Streams streams;
-    streams.set("tokens", std::move(tokens));
-    streams.set("target.reactivity", std::move(reactivity));
-    streams.set("signal_to_noise", std::move(signal_to_noise));
-    return streams;
+    return std::move(out.streams);
   }
 
  private:

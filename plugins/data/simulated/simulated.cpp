@@ -5,11 +5,11 @@
 #include <cmath>
 #include <cstdio>
 #include <exception>
-#include <fstream>
 #include <mutex>
-#include <random>
 #include <thread>
 
+#include "common/cache_file.h"
+#include "common/hash.h"
 #include "folding/partition_function.h"
 #include "ribo/plugin.h"
 #include "sequences.h"
@@ -64,56 +64,43 @@ class SimulatedSplit final : public Split {
   size_t first_, count_;
 };
 
-// Folding is what takes time here, so its result is kept: [paired probabilities of every base of
-// every sequence], in a file named after all that the sequences depend on.
+// Folding is what takes time here, so its result is kept: the paired probability of every base of
+// every sequence. Raise the number whenever the folding changes.
 class FoldCache {
  public:
-  FoldCache(const std::filesystem::path& folder, const std::vector<Rna>& all) {
-    uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
-    for (const Rna& rna : all) {
-      for (char c : rna.sequence + "\n") {
-        hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
-      }
-      bases_ += rna.sequence.size();
-    }
-    char name[64];
-    std::snprintf(name, sizeof name, "simulated-fold1-%016llx.f32",
-                  static_cast<unsigned long long>(hash));
-    path_ = folder / name;
+  FoldCache(const std::filesystem::path& folder, const std::vector<Rna>& all)
+      : key_("simulated folds 2\n") {
+    for (const Rna& rna : all) key_ += rna.sequence + "\n";
+    char hex[17];
+    std::snprintf(hex, sizeof hex, "%016llx",
+                  static_cast<unsigned long long>(hash64(key_.data(), key_.size())));
+    path_ = folder / cat("simulated-", hex, ".bin");
   }
 
   bool read(std::vector<Rna>& all) const {
-    std::error_code ec;
-    if (std::filesystem::file_size(path_, ec) != bases_ * sizeof(float) || ec) return false;
-    std::ifstream in(path_, std::ios::binary);
+    Cached cached;
+    if (open_cache(path_, key_, cached) != CacheState::good) return false;
+    const auto* p = reinterpret_cast<const float*>(cached.sections.at(0).data());
     for (Rna& rna : all) {
-      rna.paired.resize(rna.sequence.size());
-      in.read(reinterpret_cast<char*>(rna.paired.data()),
-              static_cast<std::streamsize>(rna.paired.size() * sizeof(float)));
-      for (float p : rna.paired) {
-        if (!(p >= 0 && p <= 1)) return false;
-      }
+      rna.paired.assign(p, p + rna.sequence.size());
+      p += rna.sequence.size();
     }
-    return static_cast<bool>(in);
+    return true;
   }
 
-  // A cache that cannot be written costs the next start its folding, nothing else.
   void write(const std::vector<Rna>& all) const {
-    const std::filesystem::path temporary = cat(path_.string(), ".", std::random_device{}(), ".tmp");
-    std::ofstream out(temporary, std::ios::binary);
-    for (const Rna& rna : all) {
-      out.write(reinterpret_cast<const char*>(rna.paired.data()),
-                static_cast<std::streamsize>(rna.paired.size() * sizeof(float)));
+    std::vector<float> paired;
+    for (const Rna& rna : all) paired.insert(paired.end(), rna.paired.begin(), rna.paired.end());
+    try {
+      write_cache(path_, key_, {as_bytes_of(paired)});
+    } catch (const Error&) {
+      // A cache that cannot be written costs the next start its folding, nothing else.
     }
-    out.close();
-    std::error_code ec;
-    if (out) std::filesystem::rename(temporary, path_, ec);
-    if (!out || ec) std::filesystem::remove(temporary, ec);
   }
 
  private:
+  std::string key_;  // all that the result depends on
   std::filesystem::path path_;
-  size_t bases_ = 0;
 };
 
 void fold_all(std::vector<Rna>& all) {
@@ -124,7 +111,6 @@ void fold_all(std::vector<Rna>& all) {
     try {
       for (size_t i = next++; i < all.size(); i = next++) {
         all[i].paired = fold::partition_function(all[i].sequence).paired;
-        for (float& p : all[i].paired) p = std::min(1.0f, std::max(0.0f, p));
       }
     } catch (...) {
       const std::lock_guard lock(mutex);
