@@ -14,6 +14,7 @@ namespace ribo {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::contains;
 using testing::error_of;
 using testing::read_text;
 using testing::TempFolder;
@@ -21,10 +22,6 @@ using testing::write_text;
 
 int entries(const fs::path& folder) {
   return static_cast<int>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 TEST(WriteFileAtomically, ReplacesTheContentAndLeavesNothingElse) {

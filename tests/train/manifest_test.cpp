@@ -8,14 +8,11 @@ namespace ribo {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::contains;
 using testing::error_of;
 using testing::read_text;
 using testing::TempFolder;
 using testing::write_text;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 TEST(Sha256, KnownValues) {
   TempFolder folder;

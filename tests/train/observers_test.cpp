@@ -20,6 +20,7 @@ namespace ribo {
 namespace {
 
 using nlohmann::json;
+using testing::contains;
 using testing::error_of;
 using testing::read_text;
 using testing::TempFolder;
@@ -140,10 +141,6 @@ struct Terminal {
   }
   int master = -1, slave = -1;
 };
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 const std::string cleared = "\r\x1b[2K";
 

@@ -39,6 +39,10 @@ inline void write_text(const std::filesystem::path& path, const std::string& tex
   std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
 }
 
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 /// What the Error that `action` throws says; a failure if it throws none.
 template <class Action>
 std::string error_of(Action action) {
