@@ -116,7 +116,12 @@ std::string read_text_file(const std::string& path, std::string& text) {
   }
   errno = 0;
   std::ifstream in(path, std::ios::binary);
-  if (!in) return cat("cannot read ", quote(path), ": ", std::strerror(errno), "; check the path");
+  if (!in) {
+    const int error = errno;
+    return cat("cannot read ", quote(path), ": ", std::strerror(error),
+               error == EACCES ? "; give yourself the right to read it and to enter its folders"
+                               : "; check the path");
+  }
   // One byte more than allowed tells a file that is too large; /dev/zero ends here too.
   text.resize(kMaxYamlBytes + 1);
   in.read(text.data(), static_cast<std::streamsize>(text.size()));

@@ -1,6 +1,7 @@
 #include "child.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,6 +38,12 @@ std::vector<std::string> environment_of(const Place& place) {
   return out;
 }
 
+// Between fork and exec.
+bool become_nobody() {
+  constexpr id_t kNobody = 65534;
+  return ::setgroups(0, nullptr) == 0 && ::setgid(kNobody) == 0 && ::setuid(kNobody) == 0;
+}
+
 std::vector<char*> pointers(std::vector<std::string>& texts) {
   std::vector<char*> out;
   for (std::string& text : texts) out.push_back(text.data());
@@ -60,7 +67,8 @@ Child::Child(const std::vector<std::string>& arguments, const Place& place) {
   const int out_fd = ::open(out.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
   const int err_fd = ::open(err.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
   if (::chdir(directory.c_str()) == 0 && ::dup2(null, 0) == 0 && ::dup2(out_fd, 1) == 1 &&
-      ::dup2(err_fd, 2) == 2) {
+      ::dup2(err_fd, 2) == 2 &&
+      (!place.unprivileged || ::geteuid() != 0 || become_nobody())) {
     ::execve(argv[0], argv.data(), envp.data());
   }
   ::_exit(127);

@@ -25,6 +25,7 @@ struct Place {
   std::filesystem::path directory;
   std::filesystem::path cache;
   std::map<std::string, std::string> environment = {};
+  bool unprivileged = false;  // as user nobody where the test is root, whom no permission stops
 };
 
 /// A running `ribo-run arguments...`, its output going to files; killed with its process group when

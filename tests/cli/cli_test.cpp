@@ -68,6 +68,28 @@ TEST_F(CommandLine, SlipsAreToldWithASuggestion) {
   EXPECT_FALSE(fs::exists(temp_ / "runs")) << "a mistake leaves a run directory";
 }
 
+TEST_F(CommandLine, AFileThatMayNotBeReadIsTold) {
+  fs::permissions(temp_.path(), fs::perms(0755));
+  const Place place = {temp_.path(), temp_.path(), {}, /*unprivileged=*/true};
+  if (ribo_run({"--version"}, place).status != 0) {
+    GTEST_SKIP() << "skipped: an unreadable pipeline: user nobody cannot run " RIBO_BINARY_DIR
+                    "/bin/ribo-run; a folder above it is closed to others";
+  }
+  fs::copy_file(kGood, temp_ / "secret.yaml");
+  fs::permissions(temp_ / "secret.yaml", fs::perms::none);
+  write_text(temp_ / "open.yaml", "name: open\nextends: secret.yaml\n");
+  const std::string message =
+      "cannot read \"secret.yaml\": Permission denied; give yourself the right to read it and to "
+      "enter its folders\n";
+  const std::pair<const char*, const char*> cases[] = {
+      {"check secret.yaml", ""}, {"secret.yaml", ""}, {"check open.yaml", "open.yaml:2:10: extends: "}};
+  for (const auto& [line, where] : cases) {
+    const Outcome outcome = ribo_run(words(line), place);
+    EXPECT_EQ(outcome.status, 2) << line;
+    EXPECT_EQ(outcome.err, "error: " + (where + message)) << line;
+  }
+}
+
 TEST_F(CommandLine, InspectListsEverything) {
   const Outcome outcome = run("inspect");
   EXPECT_EQ(outcome.status, 0) << outcome.err;
