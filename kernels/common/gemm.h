@@ -21,6 +21,10 @@ inline constexpr int kRows = 6;
 inline constexpr int kRows = 4;
 #endif
 
+/// The same for float64, which serves tests: small, for the compiler's sake.
+template <class T>
+inline constexpr int block_rows = sizeof(T) == sizeof(float) ? kRows : 1;
+
 /// Columns of the block in registers, and of a panel of B.
 template <class T>
 inline constexpr int kColumns = 2 * lanes<T>;
@@ -142,7 +146,8 @@ template <class T, int R, int V, class Finish>
   }
 }
 
-/// All rows of one panel; the rows that are left over by full blocks have blocks of their own.
+/// All rows of one panel. Those that full blocks leave over get blocks of half as many rows, and so
+/// on: more sizes would be a little faster and take minutes to compile.
 template <class T, int V, int R, class Finish>
 void panel(Rows<T> a, const T* b, int64_t b_row, int k, T* c, int64_t ldc, int i, int m, int width,
            bool accumulate, bool last, int j, const Finish& finish) {
@@ -152,7 +157,7 @@ void panel(Rows<T> a, const T* b, int64_t b_row, int k, T* c, int64_t ldc, int i
   }
   if constexpr (R > 1) {
     if (i < m) {
-      panel<T, V, R - 1>(a, b, b_row, k, c, ldc, i, m, width, accumulate, last, j, finish);
+      panel<T, V, R / 2>(a, b, b_row, k, c, ldc, i, m, width, accumulate, last, j, finish);
     }
   }
 }
@@ -175,11 +180,11 @@ void gemm(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k, bool a
         const T* right = b.data + j * b.panel + p * b.row;
         const int width = n - j < kColumns<T> ? n - j : kColumns<T>;
         if (width > lanes<T>) {
-          panel<T, 2, kRows>(left, right, b.row, steps, c + j, ldc, i, end, width - lanes<T>, add,
-                             last, j, finish);
+          panel<T, 2, block_rows<T>>(left, right, b.row, steps, c + j, ldc, i, end,
+                                     width - lanes<T>, add, last, j, finish);
         } else {
-          panel<T, 1, kRows>(left, right, b.row, steps, c + j, ldc, i, end, width, add, last, j,
-                             finish);
+          panel<T, 1, block_rows<T>>(left, right, b.row, steps, c + j, ldc, i, end, width, add,
+                                     last, j, finish);
         }
       }
     }
