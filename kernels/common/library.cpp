@@ -2,6 +2,12 @@
 // the profiler and Python (torch.ops.load_library) see the operators there.
 #include <torch/library.h>
 
+#include "attention/attention.h"
+#include "outer_product_mean/outer_product_mean.h"
 #include "selective_scan/selective_scan.h"
 
-TORCH_LIBRARY(ribo, m) { ribo::kernels::register_selective_scan(m); }
+TORCH_LIBRARY(ribo, m) {
+  ribo::kernels::register_attention(m);
+  ribo::kernels::register_outer_product_mean(m);
+  ribo::kernels::register_selective_scan(m);
+}
