@@ -1,0 +1,91 @@
+// What the CUDA files share: types, elementary functions and launching. Compiled for float32 with
+// -ftz=true, so that exp2f is one instruction.
+//
+// Nothing here needs the compiler to be nvcc: tests/kernels/cuda_on_host runs the kernels on a CPU.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+namespace ribo::kernels {
+
+/// What a kernel computes in, for tensors of type Io.
+template <class Io>
+using Real = std::conditional_t<std::is_same_v<Io, double>, double, float>;
+
+__device__ inline double widen(double x) { return x; }
+__device__ inline float widen(float x) { return x; }
+__device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float widen(__half x) { return __half2float(x); }
+
+template <class Io>
+__device__ inline Io narrow(Real<Io> x) {
+  if constexpr (std::is_same_v<Io, __nv_bfloat16>) {
+    return __float2bfloat16(x);
+  } else if constexpr (std::is_same_v<Io, __half>) {
+    return __float2half(x);
+  } else {
+    return x;
+  }
+}
+
+inline constexpr double kLog2E = 1.4426950408889634074;
+
+__device__ inline float power_of_2(float x) { return exp2f(x); }
+__device__ inline double power_of_2(double x) { return exp2(x); }
+__device__ inline float reciprocal(float x) { return __fdividef(1.0f, x); }
+__device__ inline double reciprocal(double x) { return 1 / x; }
+
+template <class T>
+__device__ inline T sigmoid(T x) {
+  return reciprocal(1 + power_of_2(x * static_cast<T>(-kLog2E)));
+}
+
+/// log(1 + t) for 0 <= t <= 1, as 2 atanh(t / (2 + t)): keeps the relative error of small t.
+__device__ inline float log1p_unit(float t) {
+  const float s = t * reciprocal(t + 2), q = s * s;
+  float series = 1.0f / 15;
+#pragma unroll
+  for (int k = 13; k > 0; k -= 2) series = series * q + 1.0f / static_cast<float>(k);
+  return 2 * s * series;
+}
+__device__ inline double log1p_unit(double t) { return log1p(t); }
+
+/// log(1 + exp(x)), without overflow; NaN stays.
+template <class T>
+__device__ inline T softplus(T x) {
+  return fmax(x, T{0}) + log1p_unit(power_of_2(fabs(x) * static_cast<T>(-kLog2E)));
+}
+
+/// The block's dynamic shared memory.
+template <class T>
+__device__ inline T* shared_memory() {
+  extern __shared__ uint4 shared_bytes[];
+  return reinterpret_cast<T*>(shared_bytes);
+}
+
+/// kernel<<<blocks, threads, shared, stream>>>(args...). Returns what the launch says: an error of
+/// the kernel itself shows at a later call, as always with CUDA.
+template <class... P, class... Args>
+cudaError_t launch(void (*kernel)(P...), int64_t blocks, int threads, int64_t shared,
+                   [[maybe_unused]] cudaStream_t stream, const Args&... args) {
+  if (blocks == 0) return cudaSuccess;
+  if (shared > 48 * 1024) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (error != cudaSuccess) return error;
+  }
+#ifdef __CUDACC__
+  kernel<<<static_cast<unsigned>(blocks), threads, static_cast<size_t>(shared), stream>>>(args...);
+#else
+  run_on_host(blocks, threads, [&] { kernel(args...); });
+#endif
+  return cudaGetLastError();
+}
+
+}  // namespace ribo::kernels

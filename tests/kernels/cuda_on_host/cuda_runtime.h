@@ -1,0 +1,113 @@
+// Stands in for CUDA's header where a test runs CUDA kernels on the CPU: a block's threads are
+// fibers, which take turns from one barrier to the next. Finds wrong arithmetic, indices and
+// missing barriers without a GPU; knows nothing of a GPU's memory model or speed.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "cuda_runtime_api.h"
+
+#define __global__
+#define __device__
+#define __shared__
+#define __launch_bounds__(...)
+
+struct Index {
+  unsigned x;
+};
+inline Index threadIdx, blockIdx, blockDim;
+
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+namespace ribo::kernels {
+inline uint4 shared_bytes[256 * 1024 / sizeof(uint4)];  // what shared_memory() of cuda.cuh declares
+}
+
+inline float __fdividef(float a, float b) { return a / b; }
+using std::max;
+using std::min;
+
+namespace cuda_on_host {
+
+enum class Stop { none, block, warp, end };
+
+struct Copy {
+  void* to;
+  const void* from;
+  size_t size, zeros;
+};
+
+struct Fiber {
+  static constexpr size_t kStack = 64 * 1024;
+  ucontext_t context;
+  std::unique_ptr<char[]> stack{new char[kStack]};
+  Stop stop = Stop::none;
+  double exchange[2];  // what a warp's exchange gives away; two, as the fastest is one ahead
+  int exchanges = 0;
+  std::vector<Copy> copies;
+};
+inline std::vector<Fiber> fibers;
+inline ucontext_t scheduler;
+inline const std::function<void()>* body;
+
+inline void wait(Stop stop) {
+  Fiber& self = fibers[threadIdx.x];
+  self.stop = stop;
+  swapcontext(&self.context, &scheduler);
+}
+
+inline void run_thread() {
+  (*body)();
+  fibers[threadIdx.x].stop = Stop::end;
+}
+
+}  // namespace cuda_on_host
+
+inline void __syncthreads() { cuda_on_host::wait(cuda_on_host::Stop::block); }
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  using namespace cuda_on_host;
+  const int turn = fibers[threadIdx.x].exchanges++ % 2;
+  fibers[threadIdx.x].exchange[turn] = value;
+  wait(Stop::warp);
+  return static_cast<T>(fibers[threadIdx.x ^ static_cast<unsigned>(mask)].exchange[turn]);
+}
+
+/// Runs the kernel `thread` for every thread of every block. Shared memory starts as NaN. All of a
+/// block's threads must meet the same barriers. Which thread goes first changes with every turn.
+inline void run_on_host(int64_t blocks, int threads, const std::function<void()>& thread) {
+  using namespace cuda_on_host;
+  body = &thread;
+  blockDim.x = static_cast<unsigned>(threads);
+  fibers = std::vector<Fiber>(static_cast<size_t>(threads));
+  for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
+    std::memset(ribo::kernels::shared_bytes, 0xff, sizeof ribo::kernels::shared_bytes);
+    for (Fiber& fiber : fibers) {
+      getcontext(&fiber.context);
+      fiber.context.uc_stack.ss_sp = fiber.stack.get();
+      fiber.context.uc_stack.ss_size = Fiber::kStack;
+      fiber.context.uc_link = &scheduler;
+      makecontext(&fiber.context, run_thread, 0);
+      fiber.stop = Stop::none;
+    }
+    for (int turn = 0; fibers[0].stop != Stop::end; ++turn) {
+      for (int i = 0; i < threads; ++i) {
+        threadIdx.x = static_cast<unsigned>(turn % 2 == 0 ? i : threads - 1 - i);
+        swapcontext(&scheduler, &fibers[threadIdx.x].context);
+      }
+      for (const Fiber& fiber : fibers) {
+        if (fiber.stop != fibers[0].stop) throw std::logic_error("threads wait at two barriers");
+      }
+    }
+  }
+}
