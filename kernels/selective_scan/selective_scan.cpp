@@ -9,6 +9,7 @@
 #include "common/lengths.h"
 #include "common/parallel.h"
 #include "selective_scan/selective_scan_cpu.h"
+#include "selective_scan/selective_scan_device.h"
 
 namespace ribo::kernels {
 namespace {
@@ -66,11 +67,6 @@ void check(const SelectiveScanArgs& a) {
   expect_lengths(kOp, a.lengths, batch);
 }
 
-struct Forward {
-  at::Tensor y, last_state;
-  at::Tensor kept;  // what the backward pass of the same device wants, undefined without `keep`
-};
-
 template <class T>
 const T* data(const at::Tensor& x) {
   return x.defined() ? x.const_data_ptr<T>() : nullptr;
@@ -109,7 +105,7 @@ struct CpuArgs {
 };
 
 template <class T>
-Forward forward_cpu(const SelectiveScanArgs& a, bool keep) {
+ScanOnDevice forward_cpu(const SelectiveScanArgs& a, bool keep) {
   const CpuArgs<T> in(a);
   const ScanSizes& sizes = in.args.sizes;
   const at::TensorOptions options = in.x.u.options();
@@ -181,7 +177,10 @@ void check_device(const SelectiveScanArgs& a) {
   expect(a.u.is_cpu(), kOp, "u", a.u, "a tensor on the CPU: there is no code for this device");
 }
 
-Forward forward_on_device(const SelectiveScanArgs& a, bool keep) {
+ScanOnDevice forward_on_device(const SelectiveScanArgs& a, bool keep) {
+#ifdef RIBO_CUDA_VERSION
+  if (a.u.is_cuda()) return scan_forward_on_cuda(a, keep);
+#endif
   check_device(a);
   return type_of_state(a) == at::kDouble ? forward_cpu<double>(a, keep)
                                          : forward_cpu<float>(a, keep);
@@ -189,6 +188,9 @@ Forward forward_on_device(const SelectiveScanArgs& a, bool keep) {
 
 SelectiveScanArgs backward_on_device(const SelectiveScanArgs& a, const at::Tensor& kept,
                                      const at::Tensor& dy, const at::Tensor& dlast_state) {
+#ifdef RIBO_CUDA_VERSION
+  if (a.u.is_cuda()) return scan_backward_on_cuda(a, kept, dy, dlast_state);
+#endif
   return type_of_state(a) == at::kDouble ? backward_cpu<double>(a, kept, dy, dlast_state)
                                          : backward_cpu<float>(a, kept, dy, dlast_state);
 }
@@ -223,7 +225,7 @@ struct SelectiveScan : torch::autograd::Function<SelectiveScan> {
                                bool delta_softplus, bool reverse, bool keep) {
     const SelectiveScanArgs a = gather(u, delta, A, B, C, D, z, delta_bias, initial_state, lengths,
                                        delta_softplus, reverse);
-    const Forward out = forward_on_device(a, keep);
+    const ScanOnDevice out = forward_on_device(a, keep);
     ctx->save_for_backward({a.u, a.delta, a.A, a.B, a.C, a.D, a.z, a.delta_bias, a.initial_state,
                             a.lengths, out.kept});
     ctx->saved_data["delta_softplus"] = delta_softplus;

@@ -184,19 +184,28 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     const T skip = p.D ? p.D[at.channel] : T{0};
     const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
     T d_skip = 0, d_bias = 0;
+    if (p.z.data) {
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        const T z_i = at.get(z, i), s = sigmoid(z_i), ungated = scanned[i] + skip * at.get(u, i);
+        at.put(z, i, at.get(d_y, i) * ungated * s * (1 + z_i * (1 - s)));
+      }
+    }
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       const T u_i = at.get(u, i);
-      T d_delta = u_i * d_x[i] + d_decay[i] * static_cast<T>(1 / kLog2E);
-      if (p.delta_softplus) d_delta *= sigmoid(at.get(current + tile, i) + bias);
+      d_decay[i] = u_i * d_x[i] + d_decay[i] * static_cast<T>(1 / kLog2E);
       d_skip += d_scan[i] * u_i;
-      d_bias += i < at.end - t0 ? d_delta : T{0};
       at.put(u, i, delta[i] * d_x[i] + skip * d_scan[i]);
-      at.put(current + tile, i, d_delta);
-      if (p.z.data) {
-        const T z_i = at.get(z, i), s = sigmoid(z_i);
-        at.put(z, i, at.get(d_y, i) * (scanned[i] + skip * u_i) * s * (1 + z_i * (1 - s)));
-      }
+    }
+    if (p.delta_softplus) {
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) d_decay[i] *= sigmoid(at.get(current + tile, i) + bias);
+    }
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      d_bias += i < at.end - t0 ? d_decay[i] : T{0};
+      at.put(current + tile, i, d_decay[i]);
     }
     if (at.active) {
       d_channel[static_cast<int64_t>(p.states) * p.channels] += d_skip;

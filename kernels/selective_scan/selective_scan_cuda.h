@@ -23,37 +23,39 @@ struct CudaScanRows {
 
 /// What both directions need. All pointers are device pointers.
 struct CudaScanProblem {
-  CudaScanIo io;
-  int64_t batch, length, channels, groups, states;  // 1 <= states <= 256; groups divides channels
-  bool delta_softplus, reverse;
+  CudaScanIo io = CudaScanIo::float32;
+  // 1 <= states <= 256 (225 for float64 on sm_80); groups divides channels.
+  int64_t batch = 0, length = 0, channels = 0, groups = 1, states = 1;
+  bool delta_softplus = false, reverse = false;
   /// Pieces of the sequence that are worked on at once: cuda_scan_segments(). The result does not
   /// depend on it, apart from rounding; forward and backward need not agree.
-  int64_t segments;
+  int64_t segments = 1;
 
-  const int64_t* lengths;                      // [B], or null: all L. Clamped to 0..L
-  CudaScanRows u, delta, z;                    // [B, L, D]; z may be null
-  CudaScanRows B, C;                           // [B, L, G, N]
-  const void* A;                               // Real [D, N]
-  const void *D, *delta_bias, *initial_state;  // Real [D], [D], [B, D, N]; may be null
+  const int64_t* lengths = nullptr;  // [B], or null: all L. Clamped to 0..L
+  CudaScanRows u, delta, z;          // [B, L, D]; z may be null
+  CudaScanRows B, C;                 // [B, L, G, N]
+  const void* A = nullptr;           // Real [D, N]
+  /// Real [D], [D], [B, D, N]; may be null
+  const void *D = nullptr, *delta_bias = nullptr, *initial_state = nullptr;
   /// Real [B, ceil(L / kCudaScanStride), N, D]: the state before every stride. Forward fills it
   /// unless it is null; backward reads it.
-  void* checkpoints;
-  void* scratch;  // Real [cuda_scan_scratch()]
+  void* checkpoints = nullptr;
+  void* scratch = nullptr;  // Real [cuda_scan_scratch()]
 };
 
 /// Outputs, contiguous. Positions behind a sequence's length get zeros.
 struct CudaScanForward : CudaScanProblem {
-  void *y, *last_state;  // Io [B, L, D]; Real [B, D, N]
+  void *y = nullptr, *last_state = nullptr;  // Io [B, L, D]; Real [B, D, N]
 };
 
 /// Gradients, contiguous; those of arguments that are null are null and are not computed.
 struct CudaScanBackward : CudaScanProblem {
-  CudaScanRows dy;              // [B, L, D]
-  const void* d_last_state;     // Real [B, D, N], or null: zero
-  void *du, *ddelta, *dz;       // Io [B, L, D]
-  void *dB, *dC;                // Io [B, L, G, N]
-  void *dA, *dD, *ddelta_bias;  // Real [D, N], [D], [D]
-  void* d_initial_state;        // Real [B, D, N]; may be null
+  CudaScanRows dy;                                            // [B, L, D]
+  const void* d_last_state = nullptr;                         // Real [B, D, N], or null: zero
+  void *du = nullptr, *ddelta = nullptr, *dz = nullptr;       // Io [B, L, D]
+  void *dB = nullptr, *dC = nullptr;                          // Io [B, L, G, N]
+  void *dA = nullptr, *dD = nullptr, *ddelta_bias = nullptr;  // Real [D, N], [D], [D]
+  void* d_initial_state = nullptr;                            // Real [B, D, N]; may be null
 };
 
 /// How many segments fill a GPU of that many multiprocessors: 1 where batch x channels do.

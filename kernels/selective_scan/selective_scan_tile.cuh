@@ -161,11 +161,13 @@ struct Place {
   __device__ void step_sizes(const Io* tile, int t0, Real<Io> (&delta)[kSteps]) const {
     const Real<Io> bias = p.delta_bias ? p.delta_bias[channel] : Real<Io>{0};
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      Real<Io> x = get(tile, i) + bias;
-      if (p.delta_softplus) x = softplus(x);
-      delta[i] = i < end - t0 ? x : Real<Io>{0};
+    for (int i = 0; i < kSteps; ++i) delta[i] = get(tile, i) + bias;
+    if (p.delta_softplus) {
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) delta[i] = softplus(delta[i]);
     }
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) delta[i] = i < end - t0 ? delta[i] : Real<Io>{0};
   }
 
   /// Index of (row n, channel) of the outer-th [rows, D].

@@ -1,0 +1,21 @@
+// What a device does for selective_scan.cpp, which has checked the arguments.
+#pragma once
+
+#include "selective_scan/selective_scan.h"
+
+namespace ribo::kernels {
+
+struct ScanOnDevice {
+  at::Tensor y, last_state;
+  at::Tensor kept;  // what the same device's backward pass wants, undefined without `keep`
+};
+
+#ifdef RIBO_CUDA_VERSION
+ScanOnDevice scan_forward_on_cuda(const SelectiveScanArgs& args, bool keep);
+
+/// The gradients of the arguments of the same names; undefined dy and dlast_state stand for zeros.
+SelectiveScanArgs scan_backward_on_cuda(const SelectiveScanArgs& args, const at::Tensor& kept,
+                                        const at::Tensor& dy, const at::Tensor& dlast_state);
+#endif
+
+}  // namespace ribo::kernels
