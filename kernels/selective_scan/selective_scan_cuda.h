@@ -50,7 +50,7 @@ struct CudaScanForward : CudaScanProblem {
 
 /// Gradients, contiguous; those of arguments that are null are null and are not computed.
 struct CudaScanBackward : CudaScanProblem {
-  CudaScanRows dy;                                            // [B, L, D]
+  CudaScanRows dy = {};                                       // [B, L, D]
   const void* d_last_state = nullptr;                         // Real [B, D, N], or null: zero
   void *du = nullptr, *ddelta = nullptr, *dz = nullptr;       // Io [B, L, D]
   void *dB = nullptr, *dC = nullptr;                          // Io [B, L, G, N]

@@ -246,7 +246,7 @@ class Coefficients {
   const Place<Io>& place_;
   const Rows<const Io>&first_, &second_;
   Io ahead_[kAhead];
-  int t0_, n0_;
+  int t0_ = 0, n0_ = 0;
 };
 
 }  // namespace ribo::kernels

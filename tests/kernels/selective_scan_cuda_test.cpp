@@ -18,7 +18,7 @@ constexpr at::Tensor Args::*kInputs[] = {&Args::u, &Args::delta,      &Args::A,
 class SelectiveScanCuda : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!at::hasCUDA()) GTEST_SKIP() << "skipped: no GPU here, CUDA kernels run on the host only";
+    if (!at::hasCUDA()) GTEST_SKIP() << "skipped: there is no GPU here";
   }
 };
 
