@@ -3,11 +3,13 @@
 #include <torch/library.h>
 
 #include "attention/attention.h"
+#include "conv1d/conv1d.h"
 #include "outer_product_mean/outer_product_mean.h"
 #include "selective_scan/selective_scan.h"
 
 TORCH_LIBRARY(ribo, m) {
   ribo::kernels::register_attention(m);
+  ribo::kernels::register_conv1d(m);
   ribo::kernels::register_outer_product_mean(m);
   ribo::kernels::register_selective_scan(m);
 }
