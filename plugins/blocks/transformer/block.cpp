@@ -1,9 +1,8 @@
 // A transformer encoder layer, optionally biased by a pair representation.
 #include <torch/nn/modules/linear.h>
 
-#include <limits>
-
 #include "../layers.h"
+#include "attention/attention.h"
 #include "ribo/plugin.h"
 
 namespace {
@@ -21,19 +20,6 @@ at::Tensor rotate(const at::Tensor& x, double base) {
   const auto parts = x.chunk(2, -1);
   return at::cat({parts[0] * cos - parts[1] * sin, parts[0] * sin + parts[1] * cos}, -1)
       .to(x.scalar_type());
-}
-
-double lowest(at::ScalarType type) {
-  switch (type) {
-    case at::kHalf:
-      return std::numeric_limits<at::Half>::lowest();
-    case at::kBFloat16:
-      return std::numeric_limits<at::BFloat16>::lowest();
-    case at::kDouble:
-      return std::numeric_limits<double>::lowest();
-    default:
-      return std::numeric_limits<float>::lowest();
-  }
 }
 
 struct Transformer final : ribo::Block {
@@ -173,22 +159,17 @@ struct Transformer final : ribo::Block {
       q = rotate(q, options_.rotary_base);
       k = rotate(k, options_.rotary_base);
     }
-    const at::Tensor y =
-        at::scaled_dot_product_attention(q, k, parts[2], attention_mask(s, q.scalar_type()),
-                                         is_training() ? options_.attention_dropout : 0);
+    const double dropout = is_training() ? options_.attention_dropout : 0;
+    const at::Tensor y = pair_bias_ ? ribo::kernels::pair_bias_attention(
+                                          q, k, parts[2], pair_bias(s), mask.sum(1), dropout)
+                                    : at::scaled_dot_product_attention(
+                                          q, k, parts[2], mask.unsqueeze(1).unsqueeze(1), dropout);
     return out_->forward(y.transpose(1, 2).reshape({batch, length, width}));
   }
 
-  // Which keys count: [B, 1, 1, L] bool, or with a pair stream its bias [B, heads, L, L].
-  at::Tensor attention_mask(const ribo::Streams& s, at::ScalarType type) {
-    const at::Tensor keys = s.mask().unsqueeze(1).unsqueeze(1);
-    if (!pair_bias_) return keys;
-    // The fill is finite and comes last: minus infinity would make a row without keys NaN.
-    return pair_bias_->forward(pair_norm_->forward(s.get("pair")))
-        .permute({0, 3, 1, 2})
-        .to(type)
-        .masked_fill(keys.logical_not(), lowest(type))
-        .contiguous();
+  // [B, heads, L, L]
+  at::Tensor pair_bias(const ribo::Streams& s) {
+    return pair_bias_->forward(pair_norm_->forward(s.get("pair"))).permute({0, 3, 1, 2});
   }
 
   const Options options_;
