@@ -18,15 +18,17 @@ namespace RIBO_ISA {
 
 constexpr int64_t kChunk = ScanSizes::kChunk;
 constexpr int kBlock = ScanSizes::kBlock;
+static_assert(kBlock == 4, "add_lanes() adds four rows at once");
 
-/// What is the same for all chunks of a task, and the scratch memory of its worker.
+/// A task with the scratch memory of its worker. Passed by value: for all that g++ knows, a store
+/// through one of its pointers could change the others, were they not a copy of one's own.
 template <class T>
 struct Task {
-  const ScanArgs<T>& args;
+  ScanArgs<T> args;
   int64_t index, b, group, slice;  // the task, its sequence, its group, its slice of that
   int64_t channel, channels;       // the first channel and how many there are
   int64_t width, states, length;   // width and states with their padding
-  // [states, width]; a in units of log(2)
+  // [states, width]; a in units of log(2).
   T *a, *h, *da;
   // [width / lanes, kChunk, lanes]
   T *dt, *slope, *drive, *dy, *y, *ddrive, *ddt;
@@ -48,19 +50,17 @@ struct Task {
     length = in.lengths[b];
 
     T* next = in.scratch + worker * s.scratch();
-    for (T** p : {&a, &h, &da}) *p = take(next, states * width);
-    for (T** p : {&dt, &slope, &drive, &dy, &y, &ddrive, &ddt}) *p = take(next, kChunk * width);
-    for (T** p : {&B, &C}) *p = take(next, kChunk * states);
-    for (T** p : {&decays, &dB, &dC}) *p = take(next, kChunk * kBlock * lanes<T>);
-    hs = next;
+    const auto take = [&](T*& p, int64_t count) {
+      p = next;
+      next += count + ScanSizes::kStagger;
+    };
+    for (T** p : {&a, &h, &da}) take(*p, states * width);
+    for (T** p : {&dt, &slope, &drive, &dy, &y, &ddrive, &ddt}) take(*p, kChunk * width);
+    for (T** p : {&B, &C}) take(*p, kChunk * states);
+    for (T** p : {&decays, &dB, &dC}) take(*p, kChunk * kBlock * lanes<T>);
+    take(hs, (kChunk + 1) * kBlock * lanes<T>);
     read_states(in.A, channel, a);
     for (int64_t i = 0; i < states * width; ++i) a[i] *= static_cast<T>(kLog2E);
-  }
-
-  static T* take(T*& next, int64_t count) {
-    T* const p = next;
-    next += count;
-    return p;
   }
 
   int64_t chunks() const { return (length + kChunk - 1) / kChunk; }
@@ -74,21 +74,51 @@ struct Task {
     return b * args.sizes.length + (args.reverse ? length - 1 - step : step);
   }
   int64_t vectors() const { return width / lanes<T>; }
+  int64_t first_channel(int64_t v) const { return channel + v * lanes<T>; }
   /// How many channels vector v has.
   int lanes_of(int64_t v) const {
     const int64_t left = channels - v * lanes<T>;
     return static_cast<int>(left < 0 ? 0 : left < lanes<T> ? left : lanes<T>);
   }
+  /// Where step t of vector v is in scratch memory.
   int64_t at(int64_t v, int64_t t) const { return (v * kChunk + t) * lanes<T>; }
   /// The states kept in front of a chunk.
   int64_t kept(int64_t chunk) const {
     return (index * args.sizes.chunks() + chunk) * states * width;
   }
-
-  /// Where the parts of dB and dC of a row of [B, L] are.
+  /// The parts of dB and dC of a row of [B, L].
   int64_t part(int64_t row) const {
     const ScanSizes& s = args.sizes;
     return ((slice * s.batch * s.length + row) * s.groups + group) * s.states;
+  }
+
+  /// f(t, i, n) for each step of a chunk: the n channels of vector v are at i in [B, L, D]. Where
+  /// the vector is whole, n is a constant and makes loads and stores plain ones.
+  template <class F>
+  [[gnu::always_inline]] void each_step(int64_t chunk, int64_t v, F f) const {
+    const int64_t row_size = args.sizes.channels, n_steps = steps(chunk);
+    const int64_t stride = args.reverse ? -row_size : row_size;
+    int64_t i = row(chunk, 0) * row_size + first_channel(v);
+    const int n = lanes_of(v);
+    if (n == lanes<T>) {
+      for (int64_t t = 0; t < n_steps; ++t, i += stride) {
+        f(t, i, std::integral_constant<int, lanes<T>>{});
+      }
+    } else {
+      for (int64_t t = 0; t < n_steps; ++t, i += stride) f(t, i, n);
+    }
+  }
+
+  /// Brings x [B, L, D] of a chunk nearer while others compute, because its rows lie too far apart
+  /// for the processor to see them coming: this vector's and block's share of the rows.
+  [[gnu::always_inline]] void prefetch(const T* x, int64_t chunk, int64_t n, int64_t v) const {
+    if (!x || chunk < 0 || chunk >= chunks()) return;
+    constexpr int64_t kLine = 64 / sizeof(T);
+    const int64_t shares = states / kBlock * vectors();
+    for (int64_t t = n / kBlock * vectors() + v; t < steps(chunk); t += shares) {
+      const T* const first = x + row(chunk, t) * args.sizes.channels + channel;
+      for (int64_t c = 0; c < channels; c += kLine) __builtin_prefetch(first + c);
+    }
   }
 
   /// [states, width] <- [.., N] from row `first`; null stands for zeros.
@@ -106,96 +136,94 @@ struct Task {
       for (int64_t n = 0; n < n_states; ++n) to[(first + c) * n_states + n] = from[n * width + c];
     }
   }
-
-  /// Fills B, C, dt, slope, drive of a chunk.
-  void read(int64_t chunk, bool backward) {
-    const ScanSizes& s = args.sizes;
-    const int64_t n_steps = steps(chunk);
-    for (int64_t t = 0; t < n_steps; ++t) {
-      const int64_t from = (row(chunk, t) * s.groups + group) * s.states;
-      for (int64_t n = 0; n < states; ++n) {
-        B[t * states + n] = n < s.states ? args.B[from + n] : T{0};
-        C[t * states + n] = n < s.states ? args.C[from + n] : T{0};
-      }
-    }
-    for (int64_t v = 0; v < vectors(); ++v) {
-      const int64_t c = channel + v * lanes<T>;
-      const int n = lanes_of(v);
-      const Vec<T> bias = args.delta_bias ? load(args.delta_bias + c, n) : Vec<T>{};
-      for (int64_t t = 0; t < n_steps; ++t) {
-        const int64_t from = row(chunk, t) * s.channels + c;
-        Vec<T> x = load(args.delta + from, n) + bias;
-        if (args.delta_softplus) {
-          const Vec<T> e = exp(-abs<T>(x)), r = T{1} / (T{1} + e);
-          if (backward) store<T>(slope + at(v, t), x < T{0} ? e * r : r);
-          x = max<T>(x, Vec<T>{}) + log1p_unit(e);
-        }
-        store<T>(dt + at(v, t), x);
-        store<T>(drive + at(v, t), x * load(args.u + from, n));
-      }
-    }
-  }
 };
 
-template <class T>
-[[gnu::always_inline]] inline Vec<T> silu(Vec<T> x) {
-  return x * sigmoid<T>(x);
-}
-
-/// A block of states of one vector of channels through a chunk: h onwards, y += C h.
-template <class T>
-void run_block(int64_t steps, int64_t width, int64_t states, const T* a, T* h, const T* dt,
-               const T* drive, const T* B, const T* C, T* y) {
-  Vec<T> a_[kBlock], h_[kBlock];
-  for (int k = 0; k < kBlock; ++k) {
-    a_[k] = load(a + k * width);
-    h_[k] = load(h + k * width);
-  }
-  for (int64_t t = 0; t < steps; ++t) {
-    const Vec<T> step = load(dt + t * lanes<T>), in = load(drive + t * lanes<T>);
-    Vec<T> out = load(y + t * lanes<T>);
-    for (int k = 0; k < kBlock; ++k) {
-      h_[k] = exp2(step * a_[k]) * h_[k] + in * B[t * states + k];
-      out += h_[k] * C[t * states + k];
+/// B, C, dt and drive = dt u of a chunk, and for the backward pass the slope of the softplus.
+template <bool backward, class T>
+void read_chunk(const Task<T> task, int64_t chunk) {
+  const ScanArgs<T>& args = task.args;
+  const int64_t n_states = args.sizes.states;
+  for (int64_t t = 0; t < task.steps(chunk); ++t) {
+    const int64_t from = (task.row(chunk, t) * args.sizes.groups + task.group) * n_states;
+    for (int64_t n = 0; n < n_states; ++n) {
+      task.B[t * task.states + n] = args.B[from + n];
+      task.C[t * task.states + n] = args.C[from + n];
     }
-    store<T>(y + t * lanes<T>, out);
+    for (int64_t n = n_states; n < task.states; ++n) {
+      task.B[t * task.states + n] = task.C[t * task.states + n] = 0;
+    }
   }
-  for (int k = 0; k < kBlock; ++k) store<T>(h + k * width, h_[k]);
+  for (int64_t v = 0; v < task.vectors(); ++v) {
+    const int64_t c = task.first_channel(v);
+    const Vec<T> bias = args.delta_bias ? load(args.delta_bias + c, task.lanes_of(v)) : Vec<T>{};
+    const auto keep = [&](int64_t t, int64_t i, auto n, Vec<T> dt) {
+      store<T>(task.dt + task.at(v, t), dt);
+      store<T>(task.drive + task.at(v, t), dt * load(args.u + i, n));
+    };
+    if (args.delta_softplus) {
+      task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
+        const Vec<T> x = load(args.delta + i, n) + bias, e = exp(-abs<T>(x));
+        if constexpr (backward) {
+          const Vec<T> r = T{1} / (T{1} + e);
+          store<T>(task.slope + task.at(v, t), x < T{0} ? e * r : r);
+        }
+        keep(t, i, n, max<T>(x, Vec<T>{}) + log1p_unit(e));
+      });
+    } else {
+      task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
+        keep(t, i, n, load(args.delta + i, n) + bias);
+      });
+    }
+  }
 }
 
-/// The same, keeping every state and decay; y only where it is wanted.
-template <bool with_y, class T>
-void recompute_block(int64_t steps, int64_t width, int64_t states, const T* a, const T* h,
-                     const T* dt, const T* drive, const T* B, const T* C, T* y, T* hs, T* decays) {
-  Vec<T> a_[kBlock], h_[kBlock];
+/// decays [steps, kBlock, lanes] = 2^(dt a)
+template <class T>
+void exponentiate(int64_t steps, int64_t width, const T* a, const T* dt, T* decays) {
+  Vec<T> a_[kBlock];
+  for (int k = 0; k < kBlock; ++k) a_[k] = load(a + k * width);
+  for (int64_t t = 0; t < steps; ++t) {
+    const Vec<T> step = load(dt + t * lanes<T>);
+    Vec<T> x[kBlock];
+    for (int k = 0; k < kBlock; ++k) x[k] = step * a_[k];
+    exp2<kBlock>(x);
+    for (int k = 0; k < kBlock; ++k) store<T>(decays + (t * kBlock + k) * lanes<T>, x[k]);
+  }
+}
+
+/// A block of states of one vector of channels through a chunk: h from its start to its end, and
+/// where they are wanted, every h on the way and y += C h.
+template <bool with_states, bool with_y, class T>
+void run_block(int64_t steps, int64_t width, int64_t states, const T* decays, const T* drive,
+               const T* B, const T* C, const T* start, T* end, T* hs, T* y) {
+  Vec<T> h[kBlock];
   for (int k = 0; k < kBlock; ++k) {
-    a_[k] = load(a + k * width);
-    h_[k] = load(h + k * width);
-    store<T>(hs + k * lanes<T>, h_[k]);
+    h[k] = load(start + k * width);
+    if constexpr (with_states) store<T>(hs + k * lanes<T>, h[k]);
   }
   for (int64_t t = 0; t < steps; ++t) {
-    const Vec<T> step = load(dt + t * lanes<T>), in = load(drive + t * lanes<T>);
+    const Vec<T> in = load(drive + t * lanes<T>);
     Vec<T> out{};
     for (int k = 0; k < kBlock; ++k) {
-      const Vec<T> decay = exp2(step * a_[k]);
-      h_[k] = decay * h_[k] + in * B[t * states + k];
-      store<T>(decays + (t * kBlock + k) * lanes<T>, decay);
-      store<T>(hs + ((t + 1) * kBlock + k) * lanes<T>, h_[k]);
-      if constexpr (with_y) out += h_[k] * C[t * states + k];
+      h[k] = load(decays + (t * kBlock + k) * lanes<T>) * h[k] + in * B[t * states + k];
+      if constexpr (with_states) store<T>(hs + ((t + 1) * kBlock + k) * lanes<T>, h[k]);
+      if constexpr (with_y) out += h[k] * C[t * states + k];
     }
     if constexpr (with_y) store<T>(y + t * lanes<T>, load(y + t * lanes<T>) + out);
   }
+  if (end) {
+    for (int k = 0; k < kBlock; ++k) store<T>(end + k * width, h[k]);
+  }
 }
 
-/// From the last step to the first. g comes as a[t+1] g[t+1] of the step behind the chunk and
-/// leaves as that of the chunk's first step.
+/// The states n onwards of vector v from a chunk's last step to its first. g comes as a[t+1] g[t+1]
+/// of the step behind the chunk and leaves as that of the chunk's first step.
 template <class T>
-void differentiate_block(const Task<T>& task, int64_t steps, int64_t n, int64_t v, T* g) {
-  const int64_t width = task.width, states = task.states;
-  const T *dts = task.dt + task.at(v, 0), *drives = task.drive + task.at(v, 0),
-          *dys = task.dy + task.at(v, 0);
-  T *ddrives = task.ddrive + task.at(v, 0), *ddts = task.ddt + task.at(v, 0);
-  const int64_t at = n * width + v * lanes<T>;
+void differentiate_block(const Task<T> task, int64_t steps, int64_t n, int64_t v, T* g) {
+  const T *dt = task.dt + task.at(v, 0), *drive = task.drive + task.at(v, 0),
+          *dy = task.dy + task.at(v, 0), *B = task.B + n, *C = task.C + n;
+  T *ddrive = task.ddrive + task.at(v, 0), *ddt = task.ddt + task.at(v, 0);
+  const int64_t width = task.width, states = task.states, at = n * width + v * lanes<T>;
   Vec<T> a_[kBlock], da_[kBlock], g_[kBlock];
   for (int k = 0; k < kBlock; ++k) {
     a_[k] = load(task.a + at + k * width);
@@ -203,22 +231,22 @@ void differentiate_block(const Task<T>& task, int64_t steps, int64_t n, int64_t 
     g_[k] = load(g + at + k * width);
   }
   for (int64_t t = steps - 1; t >= 0; --t) {
-    const Vec<T> step = load(dts + t * lanes<T>), in = load(drives + t * lanes<T>),
-                 dy = load(dys + t * lanes<T>);
-    Vec<T> ddrive = load(ddrives + t * lanes<T>), ddt = load(ddts + t * lanes<T>);
+    const Vec<T> step = load(dt + t * lanes<T>), in = load(drive + t * lanes<T>),
+                 out = load(dy + t * lanes<T>);
+    Vec<T> din = load(ddrive + t * lanes<T>), dstep = load(ddt + t * lanes<T>);
     for (int k = 0; k < kBlock; ++k) {
       const int64_t i = (t * kBlock + k) * lanes<T>;
-      g_[k] += dy * task.C[t * states + n + k];
-      store<T>(task.dC + i, load(task.dC + i) + dy * load(task.hs + i + kBlock * lanes<T>));
+      g_[k] += out * C[t * states + k];
+      store<T>(task.dC + i, load(task.dC + i) + out * load(task.hs + i + kBlock * lanes<T>));
       store<T>(task.dB + i, load(task.dB + i) + g_[k] * in);
-      ddrive += g_[k] * task.B[t * states + n + k];
+      din += g_[k] * B[t * states + k];
       g_[k] *= load(task.decays + i);
       const Vec<T> d = g_[k] * load(task.hs + i);  // dLoss/d(dt A)
-      ddt += d * a_[k];
+      dstep += d * a_[k];
       da_[k] += d * step;
     }
-    store<T>(ddrives + t * lanes<T>, ddrive);
-    store<T>(ddts + t * lanes<T>, ddt);
+    store<T>(ddrive + t * lanes<T>, din);
+    store<T>(ddt + t * lanes<T>, dstep);
   }
   for (int k = 0; k < kBlock; ++k) {
     store<T>(task.da + at + k * width, da_[k]);
@@ -226,9 +254,56 @@ void differentiate_block(const Task<T>& task, int64_t steps, int64_t n, int64_t 
   }
 }
 
+/// out[k] = the sum of row k of [kBlock, lanes]
+inline void add_lanes(const float* rows, float* out) {
+  using Four = float __attribute__((vector_size(16)));
+  using Order = int32_t __attribute__((vector_size(16)));
+  Four sum[kBlock];
+  for (int k = 0; k < kBlock; ++k) {
+    std::memcpy(&sum[k], rows + k * lanes<float>, sizeof(Four));
+    for (int i = 4; i < lanes<float>; i += 4) {
+      Four more;
+      std::memcpy(&more, rows + k * lanes<float> + i, sizeof(Four));
+      sum[k] += more;
+    }
+  }
+  constexpr Order kEven = {0, 4, 1, 5}, kOdd = {2, 6, 3, 7}, kLow = {0, 1, 4, 5},
+                  kHigh = {2, 3, 6, 7};
+  for (int k = 0; k < kBlock; k += 2) {
+    sum[k] =
+        __builtin_shuffle(sum[k], sum[k + 1], kEven) + __builtin_shuffle(sum[k], sum[k + 1], kOdd);
+  }
+  sum[0] = __builtin_shuffle(sum[0], sum[2], kLow) + __builtin_shuffle(sum[0], sum[2], kHigh);
+  std::memcpy(out, &sum[0], sizeof(Four));
+}
+inline void add_lanes(const double* rows, double* out) {
+  for (int k = 0; k < kBlock; ++k) out[k] = sum<double>(load(rows + k * lanes<double>));
+}
+
+/// y of a chunk, with skip and gate.
+template <class T>
+void write_y(const ScanForward<T> args, const Task<T> task, int64_t chunk) {
+  for (int64_t v = 0; v < task.vectors(); ++v) {
+    const int64_t c = task.first_channel(v);
+    const Vec<T> skip = args.D ? load(args.D + c, task.lanes_of(v)) : Vec<T>{};
+    const auto y = [&](int64_t t, int64_t i, auto n) {
+      return load(task.y + task.at(v, t)) + skip * load(args.u + i, n);
+    };
+    if (args.z) {
+      task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
+        const Vec<T> z = load(args.z + i, n);
+        store<T>(args.y + i, y(t, i, n) * z * sigmoid<T>(z), n);
+      });
+    } else {
+      task.each_step(chunk, v,
+                     [&](int64_t t, int64_t i, auto n) { store<T>(args.y + i, y(t, i, n), n); });
+    }
+  }
+}
+
 template <class T>
 void forward_task(const ScanForward<T>& args, int64_t index, int worker) {
-  Task<T> task(args, index, worker);
+  const Task<T> task(args, index, worker);
   const ScanSizes& s = args.sizes;
   const int64_t state_row = task.b * s.channels + task.channel;
   task.read_states(args.initial_state, state_row, task.h);
@@ -237,27 +312,19 @@ void forward_task(const ScanForward<T>& args, int64_t index, int worker) {
     if (args.kept) {
       std::memcpy(args.kept + task.kept(chunk), task.h, sizeof(T) * task.states * task.width);
     }
-    task.read(chunk, false);
+    read_chunk<false, T>(task, chunk);
     std::memset(task.y, 0, sizeof(T) * kChunk * task.width);
     for (int64_t n = 0; n < task.states; n += kBlock) {
       for (int64_t v = 0; v < task.vectors(); ++v) {
         const int64_t at = n * task.width + v * lanes<T>;
-        run_block<T>(steps, task.width, task.states, task.a + at, task.h + at,
-                     task.dt + task.at(v, 0), task.drive + task.at(v, 0), task.B + n, task.C + n,
-                     task.y + task.at(v, 0));
+        for (const T* x : {args.u, args.delta, args.z}) task.prefetch(x, chunk + 1, n, v);
+        exponentiate<T>(steps, task.width, task.a + at, task.dt + task.at(v, 0), task.decays);
+        run_block<false, true, T>(steps, task.width, task.states, task.decays,
+                                  task.drive + task.at(v, 0), task.B + n, task.C + n, task.h + at,
+                                  task.h + at, nullptr, task.y + task.at(v, 0));
       }
     }
-    for (int64_t v = 0; v < task.vectors(); ++v) {
-      const int64_t c = task.channel + v * lanes<T>;
-      const int n = task.lanes_of(v);
-      const Vec<T> skip = args.D ? load(args.D + c, n) : Vec<T>{};
-      for (int64_t t = 0; t < steps; ++t) {
-        const int64_t i = task.row(chunk, t) * s.channels + c;
-        Vec<T> y = load(task.y + task.at(v, t)) + skip * load(args.u + i, n);
-        if (args.z) y *= silu<T>(load(args.z + i, n));
-        store<T>(args.y + i, y, n);
-      }
-    }
+    write_y<T>(args, task, chunk);
   }
   task.write_states(task.h, state_row, args.last_state);
   for (int64_t t = task.length; t < s.length; ++t) {
@@ -268,32 +335,31 @@ void forward_task(const ScanForward<T>& args, int64_t index, int worker) {
 
 /// dy in front of the gate, and the sums over states at zero.
 template <class T>
-void start_chunk(const ScanBackward<T>& args, const Task<T>& task, int64_t chunk) {
-  std::memset(task.y, 0, sizeof(T) * kChunk * task.width);
-  std::memset(task.ddrive, 0, sizeof(T) * kChunk * task.width);
-  std::memset(task.ddt, 0, sizeof(T) * kChunk * task.width);
+void start_chunk(const ScanBackward<T> args, const Task<T> task, int64_t chunk) {
+  for (T* sum : {task.y, task.ddrive, task.ddt}) {
+    std::memset(sum, 0, sizeof(T) * kChunk * task.width);
+  }
   for (int64_t v = 0; v < task.vectors(); ++v) {
-    const int64_t c = task.channel + v * lanes<T>;
-    const int n = task.lanes_of(v);
-    for (int64_t t = 0; t < task.steps(chunk); ++t) {
-      const int64_t i = task.row(chunk, t) * args.sizes.channels + c;
+    task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
       Vec<T> dy = args.dy ? load(args.dy + i, n) : Vec<T>{};
-      if (args.z) dy *= silu<T>(load(args.z + i, n));
+      if (args.z) {
+        const Vec<T> z = load(args.z + i, n);
+        dy *= z * sigmoid<T>(z);
+      }
       store<T>(task.dy + task.at(v, t), dy);
-    }
+    });
   }
 }
 
 /// From the sums over states to the gradients of u, delta, z, D and delta_bias.
 template <class T>
-void finish_chunk(const ScanBackward<T>& args, const Task<T>& task, int64_t chunk) {
+void finish_chunk(const ScanBackward<T> args, const Task<T> task, int64_t chunk) {
   for (int64_t v = 0; v < task.vectors(); ++v) {
-    const int64_t c = task.channel + v * lanes<T>, parts = task.b * args.sizes.channels + c;
-    const int n = task.lanes_of(v);
-    const Vec<T> skip = args.D ? load(args.D + c, n) : Vec<T>{};
+    const int64_t c = task.first_channel(v), parts = task.b * args.sizes.channels + c;
+    const Vec<T> skip = args.D ? load(args.D + c, task.lanes_of(v)) : Vec<T>{};
     Vec<T> dskip{}, dbias{};
-    for (int64_t t = 0; t < task.steps(chunk); ++t) {
-      const int64_t i = task.row(chunk, t) * args.sizes.channels + c, at = task.at(v, t);
+    task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
+      const int64_t at = task.at(v, t);
       const Vec<T> u = load(args.u + i, n), dy = load(task.dy + at),
                    ddrive = load(task.ddrive + at);
       Vec<T> ddelta = ddrive * u + load(task.ddt + at) * static_cast<T>(1 / kLog2E);
@@ -303,12 +369,13 @@ void finish_chunk(const ScanBackward<T>& args, const Task<T>& task, int64_t chun
       dbias += ddelta;
       dskip += dy * u;
       if (args.z) {
-        const Vec<T> z = load(args.z + i, n), gate = sigmoid<T>(z);
-        const Vec<T> y = load(task.y + at) + skip * u;
+        const Vec<T> z = load(args.z + i, n), gate = sigmoid<T>(z),
+                     y = load(task.y + at) + skip * u;
         const Vec<T> above = args.dy ? load(args.dy + i, n) : Vec<T>{};
         store<T>(args.dz + i, above * y * gate * (T{1} + z * (T{1} - gate)), n);
       }
-    }
+    });
+    const int n = task.lanes_of(v);
     if (args.dD) store<T>(args.dD + parts, load(args.dD + parts, n) + dskip, n);
     if (args.ddelta_bias) {
       store<T>(args.ddelta_bias + parts, load(args.ddelta_bias + parts, n) + dbias, n);
@@ -324,17 +391,43 @@ void zero_padding(const ScanBackward<T>& args, const Task<T>& task) {
     for (T* out : {args.du, args.ddelta, args.dz}) {
       if (out) std::memset(out + row * s.channels + task.channel, 0, sizeof(T) * task.channels);
     }
-    for (T* out : {args.dB, args.dC}) {
-      std::memset(out + task.part(row), 0, sizeof(T) * s.states);
+    for (T* out : {args.dB, args.dC}) std::memset(out + task.part(row), 0, sizeof(T) * s.states);
+  }
+}
+
+/// A block of states of all vectors through a chunk.
+template <class T>
+void backward_block(const ScanBackward<T>& args, const Task<T>& task, int64_t chunk, int64_t n,
+                    T* g) {
+  const int64_t steps = task.steps(chunk);
+  const T* const start = args.kept + task.kept(chunk);
+  for (T* sum : {task.dB, task.dC}) std::memset(sum, 0, sizeof(T) * kChunk * kBlock * lanes<T>);
+  for (int64_t v = 0; v < task.vectors(); ++v) {
+    const int64_t at = n * task.width + v * lanes<T>;
+    for (const T* x : {args.u, args.delta, args.dy, args.z}) task.prefetch(x, chunk - 1, n, v);
+    exponentiate<T>(steps, task.width, task.a + at, task.dt + task.at(v, 0), task.decays);
+    const auto recompute = args.z ? run_block<true, true, T> : run_block<true, false, T>;
+    recompute(steps, task.width, task.states, task.decays, task.drive + task.at(v, 0), task.B + n,
+              task.C + n, start + at, nullptr, task.hs, task.y + task.at(v, 0));
+    differentiate_block<T>(task, steps, n, v, g);
+  }
+  const int64_t left = args.sizes.states - n, count = left < kBlock ? left : kBlock;
+  for (int64_t t = 0; t < steps; ++t) {
+    const int64_t part = task.part(task.row(chunk, t)) + n;
+    T sums[2][kBlock];
+    add_lanes(task.dB + t * kBlock * lanes<T>, sums[0]);
+    add_lanes(task.dC + t * kBlock * lanes<T>, sums[1]);
+    for (int64_t k = 0; k < count; ++k) {
+      args.dB[part + k] = sums[0][k];
+      args.dC[part + k] = sums[1][k];
     }
   }
 }
 
 template <class T>
 void backward_task(const ScanBackward<T>& args, int64_t index, int worker) {
-  Task<T> task(args, index, worker);
-  const ScanSizes& s = args.sizes;
-  const int64_t state_row = task.b * s.channels + task.channel;
+  const Task<T> task(args, index, worker);
+  const int64_t state_row = task.b * args.sizes.channels + task.channel;
   std::memset(task.da, 0, sizeof(T) * task.states * task.width);
   for (T* out : {args.dD, args.ddelta_bias}) {
     if (out) std::memset(out + state_row, 0, sizeof(T) * task.channels);
@@ -342,29 +435,9 @@ void backward_task(const ScanBackward<T>& args, int64_t index, int worker) {
   T* const g = task.h;
   task.read_states(args.dlast_state, state_row, g);
   for (int64_t chunk = task.chunks() - 1; chunk >= 0; --chunk) {
-    const int64_t steps = task.steps(chunk);
-    task.read(chunk, true);
+    read_chunk<true, T>(task, chunk);
     start_chunk<T>(args, task, chunk);
-    for (int64_t n = 0; n < task.states; n += kBlock) {
-      std::memset(task.dB, 0, sizeof(T) * kChunk * kBlock * lanes<T>);
-      std::memset(task.dC, 0, sizeof(T) * kChunk * kBlock * lanes<T>);
-      for (int64_t v = 0; v < task.vectors(); ++v) {
-        const int64_t at = n * task.width + v * lanes<T>;
-        const auto recompute = args.z ? recompute_block<true, T> : recompute_block<false, T>;
-        recompute(steps, task.width, task.states, task.a + at, args.kept + task.kept(chunk) + at,
-                  task.dt + task.at(v, 0), task.drive + task.at(v, 0), task.B + n, task.C + n,
-                  task.y + task.at(v, 0), task.hs, task.decays);
-        differentiate_block<T>(task, steps, n, v, g);
-      }
-      for (int64_t t = 0; t < steps; ++t) {
-        const int64_t part = task.part(task.row(chunk, t)) + n;
-        for (int64_t k = 0; k < kBlock && n + k < s.states; ++k) {
-          const int64_t i = (t * kBlock + k) * lanes<T>;
-          args.dB[part + k] = sum<T>(load(task.dB + i));
-          args.dC[part + k] = sum<T>(load(task.dC + i));
-        }
-      }
-    }
+    for (int64_t n = 0; n < task.states; n += kBlock) backward_block<T>(args, task, chunk, n, g);
     finish_chunk<T>(args, task, chunk);
   }
   task.write_states(task.da, state_row, args.dA);

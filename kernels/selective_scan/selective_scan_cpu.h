@@ -17,6 +17,7 @@ struct ScanSizes {
   static constexpr int64_t kWidest = 64;    // channels of a slice
   static constexpr int64_t kMultiple = 16;  // a slice is padded to the longest vector
   static constexpr int64_t kBlock = 4;      // states held in registers at once
+  static constexpr int64_t kStagger = 80;  // between arrays, lest all start in one set of the cache
 
   int64_t group_channels() const { return channels / groups; }
   int64_t slices() const { return (group_channels() + kWidest - 1) / kWidest; }  // of one group
@@ -36,7 +37,7 @@ struct ScanSizes {
     const int64_t chunk_of_slice = 7 * kChunk * width();
     const int64_t chunk_of_states = 2 * kChunk * padded_states();
     const int64_t chunk_of_vector = (4 * kChunk + 1) * kBlock * kMultiple;
-    return states_of_slice + chunk_of_slice + chunk_of_states + chunk_of_vector;
+    return states_of_slice + chunk_of_slice + chunk_of_states + chunk_of_vector + 16 * kStagger;
   }
 };
 

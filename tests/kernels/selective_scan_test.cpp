@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/isa.h"
+#include "support/memory.h"
 
 namespace ribo::kernels {
 namespace {
@@ -258,6 +259,27 @@ TEST(SelectiveScan, ScansInTwoPartsAsInOne) {
   }
 }
 
+TEST(SelectiveScan, DifferentiatesThroughEitherOutputAlone) {
+  at::manual_seed(13);
+  const Args a = random_args({2, 40, 5, 6});
+  const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+  const at::Tensor no_y = at::zeros_like(wy), no_h = at::zeros_like(wh);
+  const auto y_alone = [&](const Args& x) {
+    return SelectiveScanResult{selective_scan(x).y, x.initial_state * 0};
+  };
+  const auto last_alone = [&](const Args& x) {
+    return SelectiveScanResult{x.u * 0, selective_scan(x).last_state};
+  };
+  Result want = differentiate(selective_scan, a, wy, no_h);
+  Result got = differentiate(y_alone, a, wy, wh);
+  want.last_state = got.last_state;
+  expect_close(got, want, 1e-14);
+  want = differentiate(selective_scan, a, no_y, wh);
+  got = differentiate(last_alone, a, wy, wh);
+  want.y = got.y;
+  expect_close(got, want, 1e-14);
+}
+
 // Products of decays underflow; nothing may overflow or become NaN, in float32 either.
 TEST(SelectiveScan, LargeStepsAndStatesThatDoNotDecayStayFinite) {
   at::manual_seed(5);
@@ -286,31 +308,31 @@ TEST(SelectiveScan, AgreesWithDoubleOverALongSequence) {
 }
 
 TEST(SelectiveScan, AgreesWithDoubleAtEveryMagnitude) {
-  on_each_isa([] {
-    at::manual_seed(7);
-    for (int i = 0; i < 100; ++i) {
-      Args a = random_args({2, 40, 9, 5}, std::pow(10, i % 7 - 4));
-      a.delta_softplus = i % 2 == 0;
-      a.reverse = i % 3 == 0;
-      a = each(a, [&](const at::Tensor& x) {
-        const bool scaled = !x.is_same(a.delta) && !x.is_same(a.delta_bias);
-        return scaled ? x * std::pow(10, at::randint(-4, 3, {1}).item<double>()) : x;
-      });
-      a = to(to(a, at::kFloat), at::kDouble);
-      const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
-      const Result want = differentiate(naive, a, wy, wh);
+  at::manual_seed(7);
+  for (int i = 0; i < 200; ++i) {
+    Args a = random_args({2, 40, 9, 5}, std::pow(10, i % 7 - 4));
+    a.delta_softplus = i % 2 == 0;
+    a.reverse = i % 3 == 0;
+    for (at::Tensor Args::*x :
+         {&Args::u, &Args::A, &Args::B, &Args::C, &Args::D, &Args::z, &Args::initial_state}) {
+      (a.*x).mul_(std::pow(10, at::randint(-4, 3, {1}).item<double>()));
+    }
+    const Args narrow = to(a, at::kFloat), wide = to(narrow, at::kDouble);
+    const at::Tensor wy = at::randn_like(a.u), wh = at::randn_like(a.initial_state);
+    const Result want = differentiate(selective_scan, wide, wy, wh);
+    // Decays below 2^-126 count as that.
+    const auto relative = [](const at::Tensor& x, const at::Tensor& y) {
+      return ((x - y).abs().max() / y.abs().max().clamp_min(1e-30)).item<double>();
+    };
+    on_each_isa([&] {
       const Result got =
-          differentiate(selective_scan, to(a, at::kFloat), wy.to(at::kFloat), wh.to(at::kFloat));
-      // Decays below 2^-126 count as that.
-      const auto relative = [](const at::Tensor& x, const at::Tensor& y) {
-        return ((x - y).abs().max() / y.abs().max().clamp_min(1e-30)).item<double>();
-      };
+          differentiate(selective_scan, narrow, wy.to(at::kFloat), wh.to(at::kFloat));
       EXPECT_LE(relative(got.y, want.y), 1e-5) << i;
       for (const Input& in : kInputs) {
         EXPECT_LE(relative(got.grads.*in.tensor, want.grads.*in.tensor), 1e-4) << in.name << i;
       }
-    }
-  });
+    });
+  }
 }
 
 // NaN there reaches nothing; y and the gradients are zero there, and those inside are what each
@@ -367,6 +389,16 @@ TEST(SelectiveScan, GivesTheSameBitsOnAnyNumberOfThreads) {
     expect_same(differentiate(selective_scan, a, wy, wh), want);
   }
   at::set_num_threads(threads);
+}
+
+// y, its gradient, those of u and delta: four tensors; states would be sixteen.
+TEST(SelectiveScan, KeepsNoStateOfEveryPosition) {
+  Args a = each(to(random_args({1, 1000, 256, 16}), at::kFloat),
+                [](const at::Tensor& x) { return x.set_requires_grad(true); });
+  a.z = at::Tensor();
+  testing::MemoryCounter memory;
+  selective_scan(a).y.sum().backward();
+  EXPECT_LT(memory.peak(), 7 * a.u.numel() * 4);
 }
 
 TEST(SelectiveScan, TakesAnyStridesAndAnEmptyBatch) {
