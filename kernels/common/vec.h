@@ -105,14 +105,16 @@ template <class T>
 /// x[k] = 2^x[k], relative error below 2e-7, exact at 0; never 0: everything below 2^-126 gives
 /// that. NaN stays NaN. The vectors take each step side by side, because one alone would wait for
 /// the result of the step before. 2^f = 1 + f q(f) with the minimax q of degree 4 on [-1/2, 1/2].
-template <int count>
+template <int count, bool clamped = true>
 [[gnu::always_inline]] inline void exp2(Vec<float>* x) {
   using I = int32_t __attribute__((vector_size(kVectorBytes)));
   constexpr float kCoefficients[] = {1.326472767e-3f, 9.671513096e-3f, 5.550733746e-2f,
                                      2.402224208e-1f, 6.931469776e-1f, 1.0f};
   Vec<float> shifted[count], p[count];
   for (int k = 0; k < count; ++k) {
-    x[k] = min<float>(max<float>(x[k], broadcast(-126.0f)), broadcast(127.0f));
+    if constexpr (clamped) {
+      x[k] = min<float>(max<float>(x[k], broadcast(-126.0f)), broadcast(127.0f));
+    }
     // Adding 1.5 * 2^23 leaves x, rounded to a whole number, in the lowest bits.
     shifted[k] = x[k] + 12582912.0f;
   }
@@ -133,7 +135,7 @@ template <int count>
 }
 
 /// float64 serves tests, where exactness counts and speed does not.
-template <int count>
+template <int count, bool clamped = true>
 [[gnu::always_inline]] inline void exp2(Vec<double>* x) {
   for (int k = 0; k < count; ++k) {
     Vec<double> y = x[k];

@@ -20,6 +20,16 @@ constexpr int64_t kChunk = ScanSizes::kChunk;
 constexpr int kBlock = ScanSizes::kBlock;
 static_assert(kBlock == 4, "add_lanes() adds four rows at once");
 
+/// The largest lane; NaN if one is.
+template <class T>
+T largest(Vec<T> v) {
+  T most = v[0];
+  for (int i = 1; i < lanes<T>; ++i) {
+    if (most == most && !(v[i] <= most)) most = v[i];
+  }
+  return most;
+}
+
 /// A task with the scratch memory of its worker. Passed by value: for all that g++ knows, a store
 /// through one of its pointers could change the others, were they not a copy of one's own.
 template <class T>
@@ -34,6 +44,9 @@ struct Task {
   T *dt, *slope, *drive, *dy, *y, *ddrive, *ddt;
   // [kChunk, states]
   T *B, *C;
+  // [states / kBlock, width / lanes] and [width / lanes]: the largest |a| of a block of states of a
+  // vector, and the largest |dt| of a chunk of a vector.
+  T *largest_a, *largest_dt;
   // [kChunk + 1 or kChunk, kBlock, lanes]
   T *hs, *decays, *dB, *dC;
 
@@ -59,8 +72,21 @@ struct Task {
     for (T** p : {&B, &C}) take(*p, kChunk * states);
     for (T** p : {&decays, &dB, &dC}) take(*p, kChunk * kBlock * lanes<T>);
     take(hs, (kChunk + 1) * kBlock * lanes<T>);
+    take(largest_a, states / kBlock * vectors());
+    take(largest_dt, vectors());
     read_states(in.A, channel, a);
     for (int64_t i = 0; i < states * width; ++i) a[i] *= static_cast<T>(kLog2E);
+    for (int64_t n = 0; n < states; n += kBlock) {
+      for (int64_t v = 0; v < vectors(); ++v) {
+        Vec<T> most{}, nan{};  // max() may lose a NaN, a sum does not
+        for (int k = 0; k < kBlock; ++k) {
+          const Vec<T> x = abs<T>(load(a + (n + k) * width + v * lanes<T>));
+          most = max<T>(most, x);
+          nan += x * T{0};
+        }
+        largest_a[n / kBlock * vectors() + v] = largest<T>(most + nan);
+      }
+    }
   }
 
   int64_t chunks() const { return (length + kChunk - 1) / kChunk; }
@@ -156,7 +182,9 @@ void read_chunk(const Task<T> task, int64_t chunk) {
   for (int64_t v = 0; v < task.vectors(); ++v) {
     const int64_t c = task.first_channel(v);
     const Vec<T> bias = args.delta_bias ? load(args.delta_bias + c, task.lanes_of(v)) : Vec<T>{};
+    Vec<T> most{};
     const auto keep = [&](int64_t t, int64_t i, auto n, Vec<T> dt) {
+      most = max<T>(most, abs<T>(dt));
       store<T>(task.dt + task.at(v, t), dt);
       store<T>(task.drive + task.at(v, t), dt * load(args.u + i, n));
     };
@@ -174,11 +202,12 @@ void read_chunk(const Task<T> task, int64_t chunk) {
         keep(t, i, n, load(args.delta + i, n) + bias);
       });
     }
+    task.largest_dt[v] = largest<T>(most);
   }
 }
 
 /// decays [steps, kBlock, lanes] = 2^(dt a)
-template <class T>
+template <bool clamped, class T>
 void exponentiate(int64_t steps, int64_t width, const T* a, const T* dt, T* decays) {
   Vec<T> a_[kBlock];
   for (int k = 0; k < kBlock; ++k) a_[k] = load(a + k * width);
@@ -186,9 +215,18 @@ void exponentiate(int64_t steps, int64_t width, const T* a, const T* dt, T* deca
     const Vec<T> step = load(dt + t * lanes<T>);
     Vec<T> x[kBlock];
     for (int k = 0; k < kBlock; ++k) x[k] = step * a_[k];
-    exp2<kBlock>(x);
+    exp2<kBlock, clamped>(x);
     for (int k = 0; k < kBlock; ++k) store<T>(decays + (t * kBlock + k) * lanes<T>, x[k]);
   }
+}
+
+/// The decays of the states n onwards of vector v. (NaN in dt needs no care: it is in drive, too.)
+template <class T>
+void exponentiate(const Task<T>& task, int64_t steps, int64_t n, int64_t v) {
+  const T most = task.largest_a[n / kBlock * task.vectors() + v] * task.largest_dt[v];
+  const auto f = most < T{126} ? exponentiate<false, T> : exponentiate<true, T>;
+  f(steps, task.width, task.a + n * task.width + v * lanes<T>, task.dt + task.at(v, 0),
+    task.decays);
 }
 
 /// A block of states of one vector of channels through a chunk: h from its start to its end, and
@@ -318,7 +356,7 @@ void forward_task(const ScanForward<T>& args, int64_t index, int worker) {
       for (int64_t v = 0; v < task.vectors(); ++v) {
         const int64_t at = n * task.width + v * lanes<T>;
         for (const T* x : {args.u, args.delta, args.z}) task.prefetch(x, chunk + 1, n, v);
-        exponentiate<T>(steps, task.width, task.a + at, task.dt + task.at(v, 0), task.decays);
+        exponentiate<T>(task, steps, n, v);
         run_block<false, true, T>(steps, task.width, task.states, task.decays,
                                   task.drive + task.at(v, 0), task.B + n, task.C + n, task.h + at,
                                   task.h + at, nullptr, task.y + task.at(v, 0));
@@ -405,7 +443,7 @@ void backward_block(const ScanBackward<T>& args, const Task<T>& task, int64_t ch
   for (int64_t v = 0; v < task.vectors(); ++v) {
     const int64_t at = n * task.width + v * lanes<T>;
     for (const T* x : {args.u, args.delta, args.dy, args.z}) task.prefetch(x, chunk - 1, n, v);
-    exponentiate<T>(steps, task.width, task.a + at, task.dt + task.at(v, 0), task.decays);
+    exponentiate<T>(task, steps, n, v);
     const auto recompute = args.z ? run_block<true, true, T> : run_block<true, false, T>;
     recompute(steps, task.width, task.states, task.decays, task.drive + task.at(v, 0), task.B + n,
               task.C + n, start + at, nullptr, task.hs, task.y + task.at(v, 0));

@@ -34,10 +34,12 @@ struct ScanSizes {
   /// Numbers of scratch memory for each worker.
   int64_t scratch() const {
     const int64_t states_of_slice = 3 * padded_states() * width();
+    const int64_t largest = (padded_states() / kBlock + 1) * width();
     const int64_t chunk_of_slice = 7 * kChunk * width();
     const int64_t chunk_of_states = 2 * kChunk * padded_states();
     const int64_t chunk_of_vector = (4 * kChunk + 1) * kBlock * kMultiple;
-    return states_of_slice + chunk_of_slice + chunk_of_states + chunk_of_vector + 16 * kStagger;
+    return states_of_slice + largest + chunk_of_slice + chunk_of_states + chunk_of_vector +
+           18 * kStagger;
   }
 };
 

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "../layers.h"
+#include "conv1d/conv1d.h"
 #include "ribo/plugin.h"
 #include "selective_scan/selective_scan.h"
 
@@ -95,9 +96,8 @@ struct Mamba final : ribo::Block {
     const at::Tensor &single = s.single(), &mask = s.mask();
     const at::Tensor lengths = mask.sum(-1);
     const auto halves = in_proj_->forward(norm_->forward(single)).chunk(2, -1);
-    const at::Tensor x = ribo::zero_padding(halves[0], mask);
-    at::Tensor y = run(forward_, x, lengths, false);
-    if (options_.bidirectional) y = y + run(backward_, x, lengths, true);
+    at::Tensor y = run(forward_, halves[0], lengths, false);
+    if (options_.bidirectional) y = y + run(backward_, halves[0], lengths, true);
     y = out_proj_->forward(y * at::silu(halves[1]));
     y = at::dropout(y, options_.dropout, is_training());
     s.set("single", ribo::zero_padding(options_.residual ? single + y : y, mask));
@@ -142,13 +142,12 @@ struct Mamba final : ribo::Block {
     return d;
   }
 
-  // x [B, L, inner], zero outside the mask: the scan from the 3' end starts at each sequence's own
-  // last residue, and its convolution meets zeros in front of that.
+  // x [B, L, inner]. From the 3' end both the convolution and the scan start at each sequence's own
+  // last residue.
   at::Tensor run(Direction& d, const at::Tensor& x, const at::Tensor& lengths, bool reverse) const {
-    const int64_t length = x.size(1), states = options_.d_state, ahead = options_.d_conv - 1;
-    const at::Tensor weight = reverse ? d.conv1d->weight.flip(2) : d.conv1d->weight;
-    at::Tensor u = at::conv1d(x.transpose(1, 2), weight, d.conv1d->bias, 1, ahead, 1, inner_);
-    u = at::silu(u.narrow(2, reverse ? ahead : 0, length)).transpose(1, 2);
+    const int64_t states = options_.d_state;
+    const at::Tensor u = ribo::kernels::causal_conv1d(
+        x, d.conv1d->weight.squeeze(1), d.conv1d->bias, lengths, /*silu=*/true, reverse);
     const auto parts = d.x_proj->forward(u).split_with_sizes({dt_rank_, states, states}, -1);
     ribo::kernels::SelectiveScanArgs scan;
     scan.u = u;
