@@ -74,6 +74,9 @@ class Filter {
 };
 
 bool has_code_for(const at::Tensor& x) {
+#ifdef RIBO_CUDA_VERSION
+  if (x.is_cuda()) return true;
+#endif
   return x.is_cpu();
 }
 
@@ -118,6 +121,12 @@ void backward_on_cpu(const Conv1dInputs& in, const at::Tensor& dy, const at::Ten
 
 at::Tensor forward_on_device(const Conv1dInputs& in) {
   const at::Tensor y = at::empty(in.x.sizes(), in.x.options());
+#ifdef RIBO_CUDA_VERSION
+  if (in.x.is_cuda()) {
+    conv1d_forward_on_cuda(in, y);
+    return y;
+  }
+#endif
   if (in.x.scalar_type() == at::kDouble) {
     forward_on_cpu<double>(in, y);
   } else {
@@ -135,6 +144,12 @@ Gradients backward_on_device(const Conv1dInputs& in, const at::Tensor& dy_) {
   const at::Tensor dx = at::empty(in.x.sizes(), in.x.options());
   const int64_t pieces = in.x.size(0) * conv1d_pieces(in.x.size(1));
   const at::Tensor sums = at::empty({pieces, in.width() + 1, in.x.size(2)}, in.weight.options());
+#ifdef RIBO_CUDA_VERSION
+  if (in.x.is_cuda()) {
+    conv1d_backward_on_cuda(in, dy, dx, sums);
+    return {dx, sums[0]};
+  }
+#endif
   if (in.x.scalar_type() == at::kDouble) {
     backward_on_cpu<double>(in, dy, dx, sums);
   } else {

@@ -182,8 +182,10 @@ void add_weight_gradients(Row<T>* dw, int64_t width, const Row<T>* g, const Row<
 
 template <class T>
 void add_bias_gradient(Row<T>& db, const Row<T>* g, int64_t count) {
-  for (int64_t t = 0; t < count; ++t) {
-    for (int c = 0; c < kSlice; ++c) db.at[c] += g[t].at[c];
+  for (int c = 0; c < kSlice; c += lanes<T>) {
+    Vec<T> sum = load(&db.at[c]);
+    for (int64_t t = 0; t < count; ++t) sum += load(&g[t].at[c]);
+    store<T>(&db.at[c], sum);
   }
 }
 
@@ -212,7 +214,8 @@ void backward_piece(const Conv1dArgs<T>& a, const Slice& slice, Span span, T* su
     gather(g, dy, a.dy_row, from, g_padded, slice);
     gather(x, x_in, a.x_row, from - a.before, g_padded + a.width - 1, slice);
     if (a.silu) {
-      for (int64_t t = 0; t < g_count; t += kRows) {
+      const int64_t g_end = std::min(g_count, slice.length - from);
+      for (int64_t t = 0; t < g_end; t += kRows) {
         for (int c = 0; c < slice.count; c += lanes<T>) {
           Vec<T> sum[kRows];
           for (Vec<T>& s : sum) s = load(&bias.at[c]);

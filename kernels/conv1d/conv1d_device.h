@@ -48,5 +48,10 @@ void set_gradients(Conv1dArgs<Io, T>& args, const at::Tensor& dy, const at::Tens
   args.sums = sums.mutable_data_ptr<T>();
 }
 
+#ifdef RIBO_CUDA_VERSION
+void conv1d_forward_on_cuda(const Conv1dInputs& in, const at::Tensor& y);
+void conv1d_backward_on_cuda(const Conv1dInputs& in, const at::Tensor& dy, const at::Tensor& dx,
+                             const at::Tensor& sums);
+#endif
 
 }  // namespace ribo::kernels
