@@ -3,9 +3,8 @@
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/linear.h>
 
-#include <algorithm>
-
 #include "../layers.h"
+#include "conv1d/conv1d.h"
 #include "ribo/plugin.h"
 
 namespace {
@@ -45,9 +44,7 @@ struct SepCnn final : ribo::Block {
   }
 
   SepCnn(const Options& options, const ribo::Shapes& in)
-      : options_(options),
-        widest_(*std::max_element(options.kernels.begin(), options.kernels.end())),
-        activation_(ribo::blocks::activation(options.activation)) {
+      : options_(options), activation_(ribo::blocks::activation(options.activation)) {
     const int64_t width = in.width("single"), hidden = options.expand * width;
     norm_ = register_module("norm", std::make_shared<ribo::blocks::Norm>(options.norm, width));
     depthwise_ = register_module("depthwise", torch::nn::ModuleList());
@@ -61,31 +58,19 @@ struct SepCnn final : ribo::Block {
 
   void forward(ribo::Streams& s) override {
     const at::Tensor &x = s.single(), &mask = s.mask();
-    at::Tensor y = ribo::zero_padding(norm_->forward(x), mask);
-    y = depthwise(y.transpose(1, 2)).transpose(1, 2);
+    std::vector<at::Tensor> filters;
+    for (const auto& module : *depthwise_) {
+      filters.push_back(module->as<torch::nn::Conv1d>()->weight.squeeze(1));
+    }
+    at::Tensor y = ribo::kernels::depthwise_conv1d(norm_->forward(x), filters, {}, mask.sum(1),
+                                                   options_.causal);
     y = project_->forward(activation_(expand_->forward(y)));
     y = x + at::dropout(y, options_.dropout, is_training());
     s.set("single", ribo::zero_padding(y, mask));
   }
 
  private:
-  // x [B, C, L]. The sum of the widths' outputs is the output of the widest filter with the others
-  // added into it: one convolution instead of several.
-  at::Tensor depthwise(const at::Tensor& x) const {
-    at::Tensor weight;
-    for (const auto& module : *depthwise_) {
-      const at::Tensor& own = module->as<torch::nn::Conv1d>()->weight;
-      const int64_t missing = widest_ - own.size(2);
-      const int64_t right = options_.causal ? 0 : missing / 2;
-      const at::Tensor padded = at::constant_pad_nd(own, {missing - right, right});
-      weight = weight.defined() ? weight + padded : padded;
-    }
-    const int64_t padding = options_.causal ? widest_ - 1 : widest_ / 2;
-    return at::conv1d(x, weight, {}, 1, padding, 1, x.size(1)).narrow(2, 0, x.size(2));
-  }
-
   const Options options_;
-  const int64_t widest_;
   const ribo::blocks::Activation activation_;
   std::shared_ptr<ribo::blocks::Norm> norm_;
   torch::nn::ModuleList depthwise_ = nullptr;
