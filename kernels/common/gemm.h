@@ -69,7 +69,14 @@ void pack(const T* b, int64_t row, int64_t col, int k, int n, T* packed) {
   constexpr int W = kColumns<T>;
   for (int j = 0; j < n; j += W, b += W * col) {
     const int width = n - j < W ? n - j : W;
-    for (int p = 0; p < k; ++p, packed += W) {
+    int p = 0;
+    if (row == 1 && width == W) {
+      for (; p + lanes<T> <= k; p += lanes<T>, packed += W * lanes<T>) {
+        copy_transposed(b + p, col, packed, W);
+        copy_transposed(b + p + lanes<T> * col, col, packed + lanes<T>, W);
+      }
+    }
+    for (; p < k; ++p, packed += W) {
       const T* from = b + p * row;
       if (col == 1 && width == W) {
         store<T>(packed, load(from));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "common/isa.h"
 
@@ -59,6 +60,38 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};
+}
+
+template <class T, int step, int... i>
+[[gnu::always_inline]] inline void exchange(Vec<T>& a, Vec<T>& b,
+                                            std::integer_sequence<int, i...>) {
+  constexpr int n = lanes<T>;
+  const Vec<T> low = __builtin_shufflevector(a, b, ((i & step) ? n + i - step : i)...);
+  b = __builtin_shufflevector(a, b, ((i & step) ? n + i : i + step)...);
+  a = low;
+}
+
+/// Rows become columns: blocks of step x step change places across the diagonal, from the largest.
+template <class T, int step = lanes<T> / 2>
+[[gnu::always_inline]] inline void transpose(Vec<T> (&v)[lanes<T>]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < lanes<T>; ++r) {
+    if (r & step) continue;
+    exchange<T, step>(v[r], v[r | step], std::make_integer_sequence<int, lanes<T>>{});
+  }
+  if constexpr (step > 1) transpose<T, step / 2>(v);
+}
+
+/// to[j * to_row + i] = from[i * row + j] for i, j < lanes.
+template <class T>
+[[gnu::always_inline]] inline void copy_transposed(const T* from, int64_t row, T* to,
+                                                   int64_t to_row) {
+  Vec<T> v[lanes<T>];
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes<T>; ++i) v[i] = load(from + i * row);
+  transpose<T>(v);
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes<T>; ++i) store<T>(to + i * to_row, v[i]);
 }
 
 /// Lanes added from the first to the last half, pairwise: the order does not depend on the data.

@@ -1,0 +1,227 @@
+#include "triangle_multiply/triangle_multiply.h"
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "common/check.h"
+#include "common/lengths.h"
+#include "common/parallel.h"
+#include "triangle_multiply/triangle_multiply_aten.h"
+#include "triangle_multiply/triangle_multiply_cpu.h"
+
+namespace ribo::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr auto kOp = "triangle_multiply";
+constexpr std::array kNames = {
+    "norm_weight",       "norm_bias",       "left_weight",     "left_bias",
+    "left_gate_weight",  "left_gate_bias",  "right_weight",    "right_bias",
+    "right_gate_weight", "right_gate_bias", "out_gate_weight", "out_gate_bias",
+    "out_norm_weight",   "out_norm_bias",   "out_weight",      "out_bias"};
+
+void check(const at::Tensor& x, at::TensorList weights, const at::Tensor& lengths) {
+  expect(x.defined() && x.dim() == 4 && x.size(1) == x.size(2) && x.size(3) > 0, kOp, "x", x,
+         "[B, L, L, C]");
+  expect(at::isFloatingType(x.scalar_type()), kOp, "x", x, "a floating type");
+  if (weights.size() != kNames.size()) {
+    throw Error(cat(kOp, ": weights are ", weights.size(), " tensors, expected ", kNames.size()));
+  }
+  const int64_t channels = x.size(3);
+  expect_shape(kOp, kNames[2], weights[2], {-1, channels}, "[H, C]");
+  const int64_t hidden = weights[2].size(0);
+  expect(hidden > 0, kOp, kNames[2], weights[2], "at least one row");
+  for (size_t i = 0; i < kNames.size(); ++i) {
+    if (i < 2 || i == 15) {
+      expect_shape(kOp, kNames[i], weights[i], {channels}, "[C]");
+    } else if (i == 14) {
+      expect_shape(kOp, kNames[i], weights[i], {channels, hidden}, "[C, H]");
+    } else if (i % 2 == 1 || i == 12) {
+      expect_shape(kOp, kNames[i], weights[i], {hidden}, "[H]");
+    } else {
+      expect_shape(kOp, kNames[i], weights[i], {hidden, channels}, "[H, C]");
+    }
+    expect(at::isFloatingType(weights[i].scalar_type()), kOp, kNames[i], weights[i],
+           "a floating type");
+    expect_device(kOp, kNames[i], weights[i], x);
+  }
+  expect_lengths(kOp, lengths, x.size(0));
+}
+
+template <class T>
+struct Cpu {
+  const TriangleTensors& in;
+  TriangleSizes sizes;
+  at::Tensor shared, scratch;
+
+  explicit Cpu(const TriangleTensors& in_)
+      : in(in_),
+        sizes{in.x.size(0),           in.x.size(1), in.x.size(3),
+              in.norm_weight.size(0), in.outgoing,  in.lengths.const_data_ptr<int64_t>()},
+        shared(at::empty({triangle_shared(sizes)}, in.x.options())),
+        scratch(at::empty({workers() * triangle_scratch(sizes)}, in.x.options())) {}
+
+  TriangleParameters<T> weights() const {
+    return {in.in_weight.const_data_ptr<T>(),   in.in_bias.const_data_ptr<T>(),
+            in.norm_weight.const_data_ptr<T>(), in.norm_bias.const_data_ptr<T>(),
+            in.out_weight.const_data_ptr<T>(),  in.out_bias.const_data_ptr<T>()};
+  }
+  at::Tensor channel_major() const {
+    return at::empty({sizes.batch, sizes.hidden, sizes.plane()}, in.x.options());
+  }
+  at::Tensor like_x() const {
+    const bool padded = std::any_of(sizes.lengths, sizes.lengths + sizes.batch,
+                                    [&](int64_t n) { return n < sizes.length; });
+    return padded ? at::zeros(in.x.sizes(), in.x.options())
+                  : at::empty(in.x.sizes(), in.x.options());
+  }
+
+  TriangleResult forward() const {
+    const TriangleResult out = {like_x(), channel_major(), channel_major(), channel_major()};
+    const TriangleForward<T> args = {sizes,
+                                     weights(),
+                                     in.x.const_data_ptr<T>(),
+                                     out.left.data_ptr<T>(),
+                                     out.right.data_ptr<T>(),
+                                     out.product.data_ptr<T>(),
+                                     out.y.data_ptr<T>(),
+                                     shared.data_ptr<T>(),
+                                     scratch.data_ptr<T>()};
+    with_isa([&](auto isa) { triangle_forward<isa>(args); });
+    return out;
+  }
+
+  TriangleGrads backward(const TriangleResult& saved, const at::Tensor& d_y) const {
+    const TriangleGrads out = {like_x(),
+                               at::empty_like(in.in_weight),
+                               at::empty_like(in.in_bias),
+                               at::empty_like(in.norm_weight),
+                               at::empty_like(in.norm_bias),
+                               at::empty_like(in.out_weight),
+                               at::empty_like(in.out_bias)};
+    const at::Tensor d_product = channel_major(), d_right = channel_major();
+    const at::Tensor partial = at::empty({sizes.slices(), triangle_partial(sizes)}, in.x.options());
+    const TriangleBackward<T> args = {sizes,
+                                      weights(),
+                                      in.x.const_data_ptr<T>(),
+                                      saved.left.const_data_ptr<T>(),
+                                      saved.right.const_data_ptr<T>(),
+                                      saved.product.const_data_ptr<T>(),
+                                      d_y.const_data_ptr<T>(),
+                                      out.x.data_ptr<T>(),
+                                      d_product.data_ptr<T>(),
+                                      d_right.data_ptr<T>(),
+                                      out.in_weight.data_ptr<T>(),
+                                      out.in_bias.data_ptr<T>(),
+                                      out.norm_weight.data_ptr<T>(),
+                                      out.norm_bias.data_ptr<T>(),
+                                      out.out_weight.data_ptr<T>(),
+                                      out.out_bias.data_ptr<T>(),
+                                      partial.data_ptr<T>(),
+                                      shared.data_ptr<T>(),
+                                      scratch.data_ptr<T>()};
+    with_isa([&](auto isa) { triangle_backward<isa>(args); });
+    return out;
+  }
+};
+
+struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& in_weight,
+                            const at::Tensor& in_bias, const at::Tensor& norm_weight,
+                            const at::Tensor& norm_bias, const at::Tensor& out_weight,
+                            const at::Tensor& out_bias, const at::Tensor& lengths, bool outgoing) {
+    const TriangleTensors in = {x.contiguous(), in_weight, in_bias, norm_weight, norm_bias,
+                                out_weight,     out_bias,  lengths, outgoing};
+    const TriangleResult out = !x.is_cpu()                      ? triangle_forward_aten(in)
+                               : x.scalar_type() == at::kDouble ? Cpu<double>(in).forward()
+                                                                : Cpu<float>(in).forward();
+    ctx->save_for_backward({x, in_weight, in_bias, norm_weight, norm_bias, out_weight, out_bias,
+                            lengths, out.left, out.right, out.product});
+    ctx->saved_data["outgoing"] = outgoing;
+    return out.y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    if (at::GradMode::is_enabled()) throw Error(cat(kOp, " is differentiable only once"));
+    c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    const variable_list saved = ctx->get_saved_variables();
+    const TriangleTensors in = {saved[0].contiguous(),
+                                saved[1],
+                                saved[2],
+                                saved[3],
+                                saved[4],
+                                saved[5],
+                                saved[6],
+                                saved[7],
+                                ctx->saved_data["outgoing"].toBool()};
+    const TriangleResult result = {{}, saved[8], saved[9], saved[10]};
+    const at::Tensor d_y = grads[0].contiguous();
+    const TriangleGrads d = !in.x.is_cpu() ? triangle_backward_aten(in, result, d_y)
+                            : in.x.scalar_type() == at::kDouble
+                                ? Cpu<double>(in).backward(result, d_y)
+                                : Cpu<float>(in).backward(result, d_y);
+    return {d.x,        d.in_weight, d.in_bias, d.norm_weight, d.norm_bias, d.out_weight,
+            d.out_bias, {},          {}};
+  }
+};
+
+// The type that a device computes in.
+at::ScalarType compute_type(const at::Tensor& x) {
+  if (x.scalar_type() == at::kDouble) return at::kDouble;
+  if (x.is_cpu()) return at::kFloat;
+  const at::DeviceType device = x.device().type();
+  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device)
+                                                   : x.scalar_type();
+}
+
+at::Tensor implementation(const at::Tensor& x, at::TensorList weights,
+                          const std::optional<at::Tensor>& lengths, bool outgoing) {
+  const at::Tensor given = lengths.value_or(at::Tensor());
+  check(x, weights, given);
+  const at::Tensor ends = lengths_on_cpu(kOp, given, x.size(0), x.size(1));
+  const at::ScalarType type = compute_type(x);
+  const at::ScalarType wide = type == at::kDouble ? at::kDouble : at::kFloat;
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+
+  // w (g u + b) + c = (w g) u + (w b + c): the norm's weight and bias go into the five maps that
+  // read its result, and autograd takes the gradients back through this.
+  const auto weight = [&](int i) { return weights[i].to(wide); };
+  const at::Tensor maps = at::cat({weight(2), weight(4), weight(6), weight(8), weight(10)});
+  const at::Tensor biases = at::cat({weight(3), weight(5), weight(7), weight(9), weight(11)});
+  return TriangleMultiply::apply(
+             x.to(type), (maps * weight(0)).to(type), (biases + at::mv(maps, weight(1))).to(type),
+             weight(12).to(type).contiguous(), weight(13).to(type).contiguous(),
+             weight(14).t().to(type).contiguous(), weight(15).to(type).contiguous(), ends, outgoing)
+      .to(x.scalar_type());
+}
+
+}  // namespace
+
+at::Tensor triangle_multiply(const at::Tensor& x, const TriangleWeights& w,
+                             const at::Tensor& lengths, bool outgoing) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("ribo::triangle_multiply", "")
+                             .typed<decltype(implementation)>();
+  const std::array<at::Tensor, kNames.size()> weights = {
+      w.norm_weight,       w.norm_bias,       w.left_weight,     w.left_bias,
+      w.left_gate_weight,  w.left_gate_bias,  w.right_weight,    w.right_bias,
+      w.right_gate_weight, w.right_gate_bias, w.out_gate_weight, w.out_gate_bias,
+      w.out_norm_weight,   w.out_norm_bias,   w.out_weight,      w.out_bias};
+  return op.call(x, weights, lengths.defined() ? std::optional(lengths) : std::nullopt, outgoing);
+}
+
+void register_triangle_multiply(torch::Library& m) {
+  m.def("triangle_multiply(Tensor x, Tensor[] weights, Tensor? lengths, bool outgoing) -> Tensor",
+        &implementation);
+}
+
+}  // namespace ribo::kernels

@@ -1,0 +1,53 @@
+// The triangle multiplicative update of a pair representation.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "ribo/error.h"
+
+namespace torch {
+class Library;
+}
+
+namespace ribo::kernels {
+
+/// The weights of a triangle multiplicative update, of a pair width C and a hidden width H. Linear
+/// maps are [out, in], as torch::nn::Linear has them.
+struct TriangleWeights {
+  at::Tensor norm_weight, norm_bias;              // [C]
+  at::Tensor left_weight, left_bias;              // [H, C], [H]
+  at::Tensor left_gate_weight, left_gate_bias;    // [H, C], [H]
+  at::Tensor right_weight, right_bias;            // [H, C], [H]
+  at::Tensor right_gate_weight, right_gate_bias;  // [H, C], [H]
+  at::Tensor out_gate_weight, out_gate_bias;      // [H, C], [H]
+  at::Tensor out_norm_weight, out_norm_bias;      // [H]
+  at::Tensor out_weight, out_bias;                // [C, H], [C]
+};
+
+/// Edge (i, j) learns from the edges that close a triangle with it. With u = norm(x),
+///
+///   left  = (left_weight u + left_bias) sigmoid(left_gate_weight u + left_gate_bias), right alike
+///   outgoing: z[i, j] = sum_k left[i, k] right[j, k]
+///   ingoing:  z[i, j] = sum_k left[k, j] right[k, i]
+///   y = out_weight (out_norm(z) sigmoid(out_gate_weight u + out_gate_bias)) + out_bias
+///
+/// where k runs over the sequence's positions and both norms are layer norms, eps 1e-5. x is
+/// [B, L, L, C] of any strides; lengths [B] whole numbers, or undefined for no padding. Returns
+/// [B, L, L, C] in x's type, without x added. Rows and columns behind the lengths are never read,
+/// take no time on the CPU, are zero in y and get zero gradients.
+///
+/// The CPU computes in float32 (float64 where x is), other devices in autocast's type or x's; the
+/// weights may have any floating type. Differentiable once, in x and all weights; the gradients do
+/// not depend on the number of threads. Kept for the backward pass are x and three tensors
+/// [B, H, L, L] (left, right, z); gates and norms are recomputed.
+/// Throws Error where shapes, types or devices disagree.
+///
+/// Source: Jumper et al. 2021 (AlphaFold), supplementary algorithms 11 and 12; the ingoing one
+/// transposed as in RibonanzaNet's TriangleMultiplicativeModule.
+RIBO_API at::Tensor triangle_multiply(const at::Tensor& x, const TriangleWeights& weights,
+                                      const at::Tensor& lengths, bool outgoing);
+
+/// Registers ribo::triangle_multiply, whose `weights` are TriangleWeights' members in their order.
+void register_triangle_multiply(torch::Library& m);
+
+}  // namespace ribo::kernels
