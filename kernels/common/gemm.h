@@ -153,8 +153,8 @@ template <class T, int R, int V, class Finish>
   }
 }
 
-/// All rows of one panel. Those that full blocks leave over get blocks of half as many rows, and so
-/// on: more sizes would be a little faster and take minutes to compile.
+/// All rows of one panel. Those that full blocks leave over get blocks of 8, 4, 2 and 1 rows: more
+/// sizes would be a little faster and take minutes to compile.
 template <class T, int V, int R, class Finish>
 void panel(Rows<T> a, const T* b, int64_t b_row, int k, T* c, int64_t ldc, int i, int m, int width,
            bool accumulate, bool last, int j, const Finish& finish) {
@@ -164,7 +164,8 @@ void panel(Rows<T> a, const T* b, int64_t b_row, int k, T* c, int64_t ldc, int i
   }
   if constexpr (R > 1) {
     if (i < m) {
-      panel<T, V, R / 2>(a, b, b_row, k, c, ldc, i, m, width, accumulate, last, j, finish);
+      constexpr int fewer = R > 8 ? 8 : R > 4 ? 4 : R / 2;
+      panel<T, V, fewer>(a, b, b_row, k, c, ldc, i, m, width, accumulate, last, j, finish);
     }
   }
 }

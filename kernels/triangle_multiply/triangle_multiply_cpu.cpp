@@ -37,6 +37,11 @@ inline int64_t width_of(const Place& at, int64_t panel) {
   return (at.count + panel - 1) / panel * panel;
 }
 
+/// Where a tile's first row begins in [B, L, L, C].
+inline int64_t first_row(const TriangleSizes& s, const Place& at) {
+  return ((at.b * s.length + at.first / at.n) * s.length + at.first % at.n) * s.channels;
+}
+
 /// Calls f(t, offset) for the positions of a tile: offset of its row of [B, L, L, C].
 template <class F>
 [[gnu::always_inline]] inline void each_row(const TriangleSizes& s, const Place& at, F&& f) {
@@ -147,32 +152,51 @@ struct Input {
   }
 };
 
-/// y [rows, width] = w [rows, C] x
+/// Rows of a matrix that will be needed soon. A tile's rows in [B, H, plane] are too short for the
+/// processor to see them coming; a product's last step that asks for them has the time to wait.
 template <class T>
+struct Ahead {
+  const T* data;
+  int64_t row;
+  [[gnu::always_inline]] void operator()(int i, int j) const {
+    __builtin_prefetch(data + i * row + j);
+  }
+};
+
+/// y [rows, width] = w [rows, C] x
+template <class T, class Finish>
 void project(const TriangleSizes& s, int64_t rows, int64_t width, const T* w, const T* by_position,
-             T* y) {
-  gemm<T>({w, s.channels, 1}, panels(by_position, s.channels), y, kRow, rows, width, s.channels);
+             T* y, int64_t y_row, const Finish& finish) {
+  gemm<T>({w, s.channels, 1}, panels(by_position, s.channels), y, y_row, rows, width, s.channels,
+          false, finish);
 }
 
 template <class T>
-void project_tile(const TriangleForward<T>& a, const Place& at, Arena<T> arena) {
+void project_tile(const TriangleForward<T>& a, const Place& at, const Place& next, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
   const int64_t width = width_of(at, kColumns<T>), plane = s.plane();
   Input<T> in(s, arena);
-  T* pre = arena.take(2 * s.hidden * kRow);
+  T* gates = arena.take(s.hidden * kRow);
   in.read(s, at, a.x);
+  const Ahead<T> x_ahead{a.x + first_row(s, next), kTile * s.channels / s.hidden};
   for (int side = 0; side < 2; ++side) {
     const int64_t row = side * 2 * s.hidden;
-    project(s, 2 * s.hidden, width, a.weights.in_weight + row * s.channels, in.by_position, pre);
-    T* out = (side == 0 ? a.left : a.right) + at.b * s.hidden * plane + at.first;
+    const T* weight = a.weights.in_weight + row * s.channels;
     const T* bias = a.weights.in_bias + row;
-    for (int64_t h = 0; h < s.hidden; ++h, out += plane) {
-      const T *value = pre + h * kRow, *gate = value + s.hidden * kRow;
-      const T value_bias = bias[h], gate_bias = bias[s.hidden + h];
-      for (int64_t t = 0; t < width; t += lanes<T>) {
-        store<T>(out + t, (load(value + t) + value_bias) * sigmoid<T>(load(gate + t) + gate_bias));
+    project(s, s.hidden, width, weight + s.hidden * s.channels, in.by_position, gates, kRow,
+            [&](Vec<T> v, int i, int j) {
+              if (side == 0) x_ahead(i, j);
+              return v;
+            });
+    for (int64_t h = 0; h < s.hidden; ++h) {
+      const T gate_bias = bias[s.hidden + h];
+      for (T* gate = gates + h * kRow; gate < gates + h * kRow + width; gate += lanes<T>) {
+        store<T>(gate, sigmoid<T>(load(gate) + gate_bias));
       }
     }
+    project(s, s.hidden, width, weight, in.by_position,
+            (side == 0 ? a.left : a.right) + at.b * s.hidden * plane + at.first, plane,
+            [&](Vec<T> v, int i, int j) { return (v + bias[i]) * load(gates + i * kRow + j); });
   }
 }
 
@@ -188,12 +212,18 @@ void product(const TriangleForward<T>& a, int64_t b, int64_t h, Arena<T> arena) 
   const T *left = a.left + offset, *right = a.right + offset;
   T* out = a.product + offset;
   T* packed = arena.take(n * triangle_pad(n));
+  const Ahead<T> left_ahead{left + a.sizes.plane(), n}, right_ahead{right + a.sizes.plane(), n};
+  const auto ask = [&](Vec<T> v, int i, int j) {
+    left_ahead(i, j);
+    right_ahead(i, j);
+    return v;
+  };
   if (a.sizes.outgoing) {
     pack<T>(right, 1, n, n, n, packed);
-    gemm<T>({left, n, 1}, panels(packed, n), out, n, n, n, n);
+    gemm<T>({left, n, 1}, panels(packed, n), out, n, n, n, n, false, ask);
   } else {
     pack<T>(left, n, 1, n, n, packed);
-    gemm<T>({right, 1, n}, panels(packed, n), out, n, n, n, n);
+    gemm<T>({right, 1, n}, panels(packed, n), out, n, n, n, n, false, ask);
   }
   clear_behind(out, n * n);
 }
@@ -207,8 +237,8 @@ void product_moments(const TriangleSizes& s, const T* product, int64_t width, T*
 }
 
 template <class T>
-void output_tile(const TriangleForward<T>& a, const Place& at, const T* out_packed,
-                 Arena<T> arena) {
+void output_tile(const TriangleForward<T>& a, const Place& at, const Place& next,
+                 const T* out_packed, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
   const TriangleParameters<T>& w = a.weights;
   const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
@@ -216,8 +246,13 @@ void output_tile(const TriangleForward<T>& a, const Place& at, const T* out_pack
   T *mean = arena.take(kTile), *scale = arena.take(kTile);
   T* q = arena.take(s.hidden * kRow);
   in.read(s, at, a.x);
-  project(s, s.hidden, width, w.in_weight + 4 * s.hidden * s.channels, in.by_position, q);
   const T* z = a.product + at.b * s.hidden * s.plane() + at.first;
+  const Ahead<T> z_ahead{z, s.plane()}, x_ahead{a.x + first_row(s, next), s.channels};
+  project(s, s.hidden, width, w.in_weight + 4 * s.hidden * s.channels, in.by_position, q, kRow,
+          [&](Vec<T> v, int i, int j) {
+            z_ahead(i, j);
+            return v;
+          });
   product_moments(s, z, width, mean, scale);
   for (int64_t h = 0; h < s.hidden; ++h, z += s.plane()) {
     T* row = q + h * kRow;
@@ -228,7 +263,10 @@ void output_tile(const TriangleForward<T>& a, const Place& at, const T* out_pack
     }
   }
   gemm<T>({q, 1, kRow}, panels(out_packed, s.hidden), in.rows, stride, at.count, s.channels,
-          s.hidden);
+          s.hidden, false, [&](Vec<T> v, int i, int j) {
+            x_ahead(i, j);
+            return v;
+          });
   each_row(s, at, [&](int64_t t, int64_t offset) {
     for (int64_t c = 0; c < s.channels; c += lanes<T>) {
       const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
@@ -262,8 +300,8 @@ template <class T>
 /// From d_y: the gradients of the output's weights, of the product, and the out gate's share of the
 /// gradient of the normalised x, which waits in d_x.
 template <class T>
-void output_tile_backward(const TriangleBackward<T>& a, const Place& at, const T* gate_packed,
-                          Sums<T> sums, Arena<T> arena) {
+void output_tile_backward(const TriangleBackward<T>& a, const Place& at, const Place& next,
+                          const T* gate_packed, Sums<T> sums, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
   const TriangleParameters<T>& w = a.weights;
   const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
@@ -277,11 +315,18 @@ void output_tile_backward(const TriangleBackward<T>& a, const Place& at, const T
   in.read(s, at, a.x);
   gather(s, at, a.d_y, d_y);
   pack<T>(d_y, 1, stride, s.channels, width, packed);
-  project(s, hidden, width, w.out_weight, packed, d_q);
-  project(s, hidden, width, w.in_weight + 4 * hidden * s.channels, in.by_position, d_gate);
-
   const T* z = a.product + at.b * hidden * plane + at.first;
   T* d_z = a.d_product + at.b * hidden * plane + at.first;
+  const Ahead<T> z_ahead{z, plane}, d_z_ahead{d_z, plane};
+  project(s, hidden, width, w.out_weight, packed, d_q, kRow, [&](Vec<T> v, int i, int j) {
+    z_ahead(i, j);
+    return v;
+  });
+  project(s, hidden, width, w.in_weight + 4 * hidden * s.channels, in.by_position, d_gate, kRow,
+          [&](Vec<T> v, int i, int j) {
+            d_z_ahead(i, j);
+            return v;
+          });
   product_moments(s, z, width, mean, scale);
   std::memset(mean_d, 0, sizeof(T) * kTile);
   std::memset(mean_dz, 0, sizeof(T) * kTile);
@@ -329,8 +374,14 @@ void output_tile_backward(const TriangleBackward<T>& a, const Place& at, const T
   pack<T>(in.rows, stride, 1, at.count, s.channels, packed);
   gemm<T>({d_gate, kRow, 1}, panels(packed, at.count), sums.in_weight + 4 * hidden * stride, stride,
           hidden, s.channels, at.count, true);
-  gemm<T>({d_gate, 1, kRow}, panels(gate_packed, hidden), d_y, stride, at.count, s.channels,
-          hidden);
+  const Ahead<T> x_ahead{a.x + first_row(s, next), s.channels};
+  const Ahead<T> d_y_ahead{a.d_y + first_row(s, next), s.channels};
+  gemm<T>({d_gate, 1, kRow}, panels(gate_packed, hidden), d_y, stride, at.count, s.channels, hidden,
+          false, [&](Vec<T> v, int i, int j) {
+            x_ahead(i, j);
+            d_y_ahead(i, j);
+            return v;
+          });
   each_row(s, at, [&](int64_t t, int64_t offset) {
     std::memcpy(a.d_x + offset, d_y + t * stride, sizeof(T) * s.channels);
   });
@@ -342,26 +393,37 @@ void product_backward(const TriangleBackward<T>& a, int64_t b, int64_t h, Arena<
   const T *left = a.left + offset, *right = a.right + offset;
   T *d = a.d_product + offset, *d_right = a.d_right + offset;
   T* packed = arena.take(n * triangle_pad(n));
+  const Ahead<T> left_ahead{left + a.sizes.plane(), n}, right_ahead{right + a.sizes.plane(), n};
+  const Ahead<T> d_ahead{d + a.sizes.plane(), n};
+  const auto ask_left = [&](Vec<T> v, int i, int j) {
+    left_ahead(i, j);
+    return v;
+  };
+  const auto ask = [&](Vec<T> v, int i, int j) {
+    right_ahead(i, j);
+    d_ahead(i, j);
+    return v;
+  };
   if (a.sizes.outgoing) {
     T* copy = arena.take(n * n);
     std::memcpy(copy, d, sizeof(T) * n * n);
-    pack<T>(left, n, 1, n, n, packed);
-    gemm<T>({copy, 1, n}, panels(packed, n), d_right, n, n, n, n);
     pack<T>(right, n, 1, n, n, packed);
-    gemm<T>({copy, n, 1}, panels(packed, n), d, n, n, n, n);
+    gemm<T>({copy, n, 1}, panels(packed, n), d, n, n, n, n, false, ask_left);
+    pack<T>(left, n, 1, n, n, packed);
+    gemm<T>({copy, 1, n}, panels(packed, n), d_right, n, n, n, n, false, ask);
   } else {
     pack<T>(d, 1, n, n, n, packed);
-    gemm<T>({left, n, 1}, panels(packed, n), d_right, n, n, n, n);
+    gemm<T>({left, n, 1}, panels(packed, n), d_right, n, n, n, n, false, ask_left);
     pack<T>(d, n, 1, n, n, packed);
-    gemm<T>({right, n, 1}, panels(packed, n), d, n, n, n, n);
+    gemm<T>({right, n, 1}, panels(packed, n), d, n, n, n, n, false, ask);
   }
   clear_behind(d_right, n * n);
 }
 
 /// From the gradients of left and right: those of the projections and of x.
 template <class T>
-void project_tile_backward(const TriangleBackward<T>& a, const Place& at, const T* const* in_packed,
-                           Sums<T> sums, Arena<T> arena) {
+void project_tile_backward(const TriangleBackward<T>& a, const Place& at, const Place& next,
+                           const T* const* in_packed, Sums<T> sums, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
   const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
   const int64_t hidden = s.hidden, plane = s.plane();
@@ -376,8 +438,13 @@ void project_tile_backward(const TriangleBackward<T>& a, const Place& at, const 
     const int64_t row = side * 2 * hidden, offset = at.b * hidden * plane + at.first;
     const T* value = (side == 0 ? a.left : a.right) + offset;
     const T* d_value = (side == 0 ? a.d_product : a.d_right) + offset;
+    const Ahead<T> value_ahead{value, plane}, d_ahead{d_value, plane};
     project(s, hidden, width, a.weights.in_weight + (row + hidden) * s.channels, in.by_position,
-            gates);
+            gates, kRow, [&](Vec<T> v, int i, int j) {
+              value_ahead(i, j);
+              d_ahead(i, j);
+              return v;
+            });
     for (int64_t h = 0; h < hidden; ++h) {
       const T bias = a.weights.in_bias[row + hidden + h];
       T *d_linear = d + h * kRow, *d_gate = d_linear + hidden * kRow;
@@ -397,8 +464,12 @@ void project_tile_backward(const TriangleBackward<T>& a, const Place& at, const 
     }
     gemm<T>({d, kRow, 1}, panels(packed, at.count), sums.in_weight + row * stride, stride,
             2 * hidden, s.channels, at.count, true);
+    const Ahead<T> ahead{(side == 0 ? a.x : a.d_x) + first_row(s, next), s.channels};
     gemm<T>({d, 1, kRow}, panels(in_packed[side], 2 * hidden), d_x, stride, at.count, s.channels,
-            2 * hidden, true);
+            2 * hidden, true, [&](Vec<T> v, int i, int j) {
+              ahead(i, j);
+              return v;
+            });
   }
   const T share = T{1} / static_cast<T>(s.channels);
   each_row(s, at, [&](int64_t t, int64_t offset) {
@@ -453,13 +524,14 @@ void add_slices(const TriangleBackward<T>& a, int64_t row) {
   }
 }
 
-template <class T, class F>
-void each_slice(const TriangleBackward<T>& a, F&& f) {
-  const int64_t each = a.sizes.tiles_per_slice(), tiles = a.sizes.tiles();
-  parallel(a.sizes.slices(), [&](int64_t slice, int worker) {
-    const Sums<T> sums(a.sizes, a.partial + slice * triangle_partial(a.sizes));
-    for (int64_t i = slice * each; i < std::min(tiles, (slice + 1) * each); ++i) {
-      f(locate(a.sizes, i), sums, Arena<T>{a.scratch + worker * triangle_scratch(a.sizes)});
+/// Calls f(tile, tile after it, slice, worker).
+template <class F>
+void each_tile(const TriangleSizes& s, int64_t per_slice, F&& f) {
+  const int64_t tiles = s.tiles();
+  parallel((tiles + per_slice - 1) / per_slice, [&](int64_t slice, int worker) {
+    const int64_t end = std::min(tiles, (slice + 1) * per_slice);
+    for (int64_t i = slice * per_slice; i < end; ++i) {
+      f(locate(s, i), locate(s, std::min(i + 1, tiles - 1)), slice, worker);
     }
   });
 }
@@ -468,18 +540,24 @@ template <class T>
 void forward(const TriangleForward<T>& a) {
   const TriangleSizes& s = a.sizes;
   const auto arena = [&](int worker) { return Arena<T>{a.scratch + worker * triangle_scratch(s)}; };
-  const int64_t tiles = s.tiles();
   pack<T>(a.weights.out_weight, s.channels, 1, s.hidden, s.channels, a.shared);
-  parallel(tiles, [&](int64_t i, int worker) { project_tile(a, locate(s, i), arena(worker)); });
+  each_tile(s, 4, [&](const Place& at, const Place& next, int64_t, int worker) {
+    project_tile(a, at, next, arena(worker));
+  });
   parallel(s.batch * s.hidden,
            [&](int64_t i, int worker) { product(a, i / s.hidden, i % s.hidden, arena(worker)); });
-  parallel(tiles,
-           [&](int64_t i, int worker) { output_tile(a, locate(s, i), a.shared, arena(worker)); });
+  each_tile(s, 4, [&](const Place& at, const Place& next, int64_t, int worker) {
+    output_tile(a, at, next, a.shared, arena(worker));
+  });
 }
 
 template <class T>
 void backward(const TriangleBackward<T>& a) {
   const TriangleSizes& s = a.sizes;
+  const auto arena = [&](int worker) { return Arena<T>{a.scratch + worker * triangle_scratch(s)}; };
+  const auto sums = [&](int64_t slice) {
+    return Sums<T>(s, a.partial + slice * triangle_partial(s));
+  };
   Arena<T> shared{a.shared};
   T* in_packed[3];
   for (int part = 0; part < 3; ++part) {
@@ -491,15 +569,15 @@ void backward(const TriangleBackward<T>& a) {
   parallel(s.slices(), [&](int64_t slice, int) {
     std::memset(a.partial + slice * triangle_partial(s), 0, sizeof(T) * triangle_partial(s));
   });
-  each_slice(a, [&](const Place& at, Sums<T> sums, Arena<T> arena) {
-    output_tile_backward(a, at, in_packed[2], sums, arena);
+  const int64_t per_slice = s.tiles_per_slice();
+  each_tile(s, per_slice, [&](const Place& at, const Place& next, int64_t slice, int worker) {
+    output_tile_backward(a, at, next, in_packed[2], sums(slice), arena(worker));
   });
   parallel(s.batch * s.hidden, [&](int64_t i, int worker) {
-    product_backward(a, i / s.hidden, i % s.hidden,
-                     Arena<T>{a.scratch + worker * triangle_scratch(s)});
+    product_backward(a, i / s.hidden, i % s.hidden, arena(worker));
   });
-  each_slice(a, [&](const Place& at, Sums<T> sums, Arena<T> arena) {
-    project_tile_backward(a, at, in_packed, sums, arena);
+  each_tile(s, per_slice, [&](const Place& at, const Place& next, int64_t slice, int worker) {
+    project_tile_backward(a, at, next, in_packed, sums(slice), arena(worker));
   });
   parallel(6 * s.hidden + 1, [&](int64_t row, int) { add_slices(a, row); });
 }
