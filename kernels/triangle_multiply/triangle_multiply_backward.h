@@ -1,0 +1,266 @@
+// Its gradients, the three stages in reverse; gates and norms are computed again.
+#pragma once
+
+#include "triangle_multiply/triangle_multiply_tile.h"
+
+namespace ribo::kernels {
+namespace RIBO_ISA {
+
+/// Sums over the positions of a slice of tiles.
+template <class T>
+struct Sums {
+  T *in_weight, *out_weight;             // [5 H, C padded], [H, C padded]
+  T *in_bias, *norm_weight, *norm_bias;  // [5 H, lanes], [H, lanes], [H, lanes]
+  T* out_bias;                           // [C padded]
+
+  Sums(const TriangleSizes& s, T* partial) {
+    Arena<T> arena{partial};
+    in_weight = arena.take(5 * s.hidden * triangle_pad(s.channels));
+    out_weight = arena.take(s.hidden * triangle_pad(s.channels));
+    in_bias = arena.take(5 * s.hidden * lanes<T>);
+    norm_weight = arena.take(s.hidden * lanes<T>);
+    norm_bias = arena.take(s.hidden * lanes<T>);
+    out_bias = arena.take(s.channels);
+  }
+};
+
+template <class T>
+[[gnu::always_inline]] inline void add_to(T* at, Vec<T> x) {
+  store<T>(at, load(at) + x);
+}
+
+/// From d_y: the gradients of the output's weights, of the product, and the out gate's share of the
+/// gradient of the normalised x, which waits in d_x.
+template <class T>
+void output_tile_backward(const TriangleBackward<T>& a, const Place& at, const Place& next,
+                          const T* gate_packed, Sums<T> sums, Arena<T> arena) {
+  const TriangleSizes& s = a.sizes;
+  const TriangleParameters<T>& w = a.weights;
+  const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
+  const int64_t hidden = s.hidden, plane = s.plane();
+  Input<T> in(s, arena);
+  T *mean = arena.take(kTile), *scale = arena.take(kTile);
+  T *mean_d = arena.take(kTile), *mean_dz = arena.take(kTile);
+  T *d_y = arena.take(kTile * stride), *packed = arena.take(kTile * stride);
+  T *d_q = arena.take(hidden * kRow), *d_gate = arena.take(hidden * kRow);
+  T* q = arena.take(hidden * kRow);
+  in.read(s, at, a.x);
+  const View<T> given = view(s, at, a.d_y, d_y);
+  pack<T>(given.data, 1, given.stride, s.channels, width, packed);
+  const T* z = a.product + at.b * hidden * plane + at.first;
+  T* d_z = a.d_product + at.b * hidden * plane + at.first;
+  const Ahead<T> product_ahead{z, plane, d_z, plane};
+  project(s, hidden, width, w.out_weight, packed, d_q, kRow, product_ahead);
+  project(s, hidden, width, w.in_weight + 4 * hidden * s.channels, in.by_position, d_gate, kRow,
+          Ahead<T>{a.d_x + first_row(s, at), s.channels, d_z, plane});
+  product_moments(s, z, width, mean, scale);
+  std::memset(mean_d, 0, sizeof(T) * kTile);
+  std::memset(mean_dz, 0, sizeof(T) * kTile);
+  const T share = T{1} / static_cast<T>(hidden);
+  for (int64_t h = 0; h < hidden; ++h) {
+    const T bias = w.in_bias[4 * hidden + h], gain = w.norm_weight[h], shift = w.norm_bias[h];
+    Vec<T> sum_gain{}, sum_shift{}, sum_gate{};
+    for (int64_t t = 0; t < width; t += lanes<T>) {
+      const Gate<T> gate(load(d_gate + h * kRow + t) + bias);
+      const Vec<T> normal = (load(z + h * plane + t) - load(mean + t)) * load(scale + t);
+      const Vec<T> value = (normal * gain + shift) * gate.open, d = load(d_q + h * kRow + t);
+      const Vec<T> d_value = d * gate.open, d_pre = d * value * gate.closed;
+      const Vec<T> d_normal = d_value * gain;
+      store<T>(q + h * kRow + t, value);
+      store<T>(d_gate + h * kRow + t, d_pre);
+      store<T>(d_q + h * kRow + t, d_normal);
+      sum_gain += d_value * normal;
+      sum_shift += d_value;
+      sum_gate += d_pre;
+      add_to<T>(mean_d + t, d_normal * share);
+      add_to<T>(mean_dz + t, d_normal * normal * share);
+    }
+    add_to<T>(sums.norm_weight + h * lanes<T>, sum_gain);
+    add_to<T>(sums.norm_bias + h * lanes<T>, sum_shift);
+    add_to<T>(sums.in_bias + (4 * hidden + h) * lanes<T>, sum_gate);
+  }
+  for (int64_t h = 0; h < hidden; ++h) {
+    for (int64_t t = 0; t < width; t += lanes<T>) {
+      const Vec<T> r = load(scale + t);
+      const Vec<T> normal = (load(z + h * plane + t) - load(mean + t)) * r;
+      store<T>(d_z + h * plane + t,
+               (load(d_q + h * kRow + t) - load(mean_d + t) - normal * load(mean_dz + t)) * r);
+    }
+  }
+
+  for (int64_t t = 0; t < at.count; ++t) {
+    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
+      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
+      add_to<T>(sums.out_bias + c, load(given.data + t * given.stride + c, n));
+    }
+  }
+  pack<T>(given.data, given.stride, 1, at.count, s.channels, packed);
+  gemm<T>({q, kRow, 1}, panels(packed, at.count), sums.out_weight, stride, hidden, s.channels,
+          at.count, true);
+  in.normalise_rows(s, at.count);
+  pack<T>(in.rows, stride, 1, at.count, s.channels, packed);
+  gemm<T>({d_gate, kRow, 1}, panels(packed, at.count), sums.in_weight + 4 * hidden * stride, stride,
+          hidden, s.channels, at.count, true);
+  gemm<T>({d_gate, 1, kRow}, panels(gate_packed, hidden), d_y, stride, at.count, s.channels, hidden,
+          false,
+          Ahead<T>{a.x + first_row(s, next), s.channels, a.d_y + first_row(s, next), s.channels});
+  each_row(s, at, [&](int64_t t, int64_t offset) {
+    std::memcpy(a.d_x + offset, d_y + t * stride, sizeof(T) * s.channels);
+  });
+}
+
+template <class T>
+void product_backward(const TriangleBackward<T>& a, int64_t b, int64_t h, Arena<T> arena) {
+  const int64_t n = a.sizes.lengths[b], offset = (b * a.sizes.hidden + h) * a.sizes.plane();
+  const T *left = a.left + offset, *right = a.right + offset;
+  T *d = a.d_product + offset, *d_right = a.d_right + offset;
+  T* packed = arena.take(n * triangle_pad(n));
+  const int64_t plane = a.sizes.plane();
+  const Ahead<T> next_left{left + plane, n, d + plane, n}, next{right + plane, n, d + plane, n};
+  if (a.sizes.outgoing) {
+    T* copy = arena.take(n * n);
+    std::memcpy(copy, d, sizeof(T) * n * n);
+    pack<T>(right, n, 1, n, n, packed);
+    gemm<T>({copy, n, 1}, panels(packed, n), d, n, n, n, n, false, next_left);
+    pack<T>(left, n, 1, n, n, packed);
+    gemm<T>({copy, 1, n}, panels(packed, n), d_right, n, n, n, n, false, next);
+  } else {
+    pack<T>(d, 1, n, n, n, packed);
+    gemm<T>({left, n, 1}, panels(packed, n), d_right, n, n, n, n, false, next_left);
+    pack<T>(d, n, 1, n, n, packed);
+    gemm<T>({right, n, 1}, panels(packed, n), d, n, n, n, n, false, next);
+  }
+  clear_behind(d_right, n * n);
+}
+
+/// From the gradients of left and right: those of the projections and of x.
+template <class T>
+void project_tile_backward(const TriangleBackward<T>& a, const Place& at, const Place& next,
+                           const T* const* in_packed, Sums<T> sums, Arena<T> arena) {
+  const TriangleSizes& s = a.sizes;
+  const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
+  const int64_t hidden = s.hidden, plane = s.plane();
+  Input<T> in(s, arena);
+  T *packed = arena.take(kTile * stride), *d_x = arena.take(kTile * stride);
+  T *gates = arena.take(hidden * kRow), *d = arena.take(2 * hidden * kRow);
+  in.read(s, at, a.x);
+  in.normalise_rows(s, at.count);
+  pack<T>(in.rows, stride, 1, at.count, s.channels, packed);
+  each_row(s, at, [&](int64_t t, int64_t offset) {
+    std::memcpy(d_x + t * stride, a.d_x + offset, sizeof(T) * s.channels);
+  });
+  for (int side = 0; side < 2; ++side) {
+    const int64_t row = side * 2 * hidden, offset = at.b * hidden * plane + at.first;
+    const T* value = (side == 0 ? a.left : a.right) + offset;
+    const T* d_value = (side == 0 ? a.d_product : a.d_right) + offset;
+    project(s, hidden, width, a.weights.in_weight + (row + hidden) * s.channels, in.by_position,
+            gates, kRow, Ahead<T>{value, plane, d_value, plane});
+    for (int64_t h = 0; h < hidden; ++h) {
+      const T bias = a.weights.in_bias[row + hidden + h];
+      T *d_linear = d + h * kRow, *d_gate = d_linear + hidden * kRow;
+      Vec<T> sum_linear{}, sum_gate{};
+      for (int64_t t = 0; t < width; t += lanes<T>) {
+        const Gate<T> gate(load(gates + h * kRow + t) + bias);
+        const Vec<T> g = load(d_value + h * plane + t);
+        const Vec<T> linear = g * gate.open;
+        const Vec<T> pre = g * load(value + h * plane + t) * gate.closed;
+        store<T>(d_linear + t, linear);
+        store<T>(d_gate + t, pre);
+        sum_linear += linear;
+        sum_gate += pre;
+      }
+      add_to<T>(sums.in_bias + (row + h) * lanes<T>, sum_linear);
+      add_to<T>(sums.in_bias + (row + hidden + h) * lanes<T>, sum_gate);
+    }
+    gemm<T>({d, kRow, 1}, panels(packed, at.count), sums.in_weight + row * stride, stride,
+            2 * hidden, s.channels, at.count, true);
+    const int64_t after = first_row(s, next);
+    gemm<T>({d, 1, kRow}, panels(in_packed[side], 2 * hidden), d_x, stride, at.count, s.channels,
+            2 * hidden, true, Ahead<T>{a.x + after, s.channels, a.d_x + after, s.channels});
+  }
+  const T share = T{1} / static_cast<T>(s.channels);
+  each_row(s, at, [&](int64_t t, int64_t offset) {
+    const T *g = d_x + t * stride, *normal = in.rows + t * stride;
+    Vec<T> sum_d{}, sum_dx{};
+    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
+      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
+      const Vec<T> v = load(g + c, n);
+      sum_d += v;
+      sum_dx += v * load(normal + c, n);
+    }
+    const Vec<T> mean_d = broadcast(sum<T>(sum_d) * share);
+    const Vec<T> mean_dx = broadcast(sum<T>(sum_dx) * share), r = broadcast(in.scale[t]);
+    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
+      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
+      store<T>(a.d_x + offset + c, (load(g + c) - mean_d - load(normal + c) * mean_dx) * r, n);
+    }
+  });
+}
+
+/// The lanes of all slices, added.
+template <class T>
+T sum_lanes(const T* x, int64_t slices, int64_t stride) {
+  Vec<T> total{};
+  for (int64_t i = 0; i < slices; ++i) total += load(x + i * stride);
+  return sum<T>(total);
+}
+
+template <class T>
+void add_slices(const TriangleBackward<T>& a, int64_t row) {
+  const TriangleSizes& s = a.sizes;
+  const int64_t slices = s.slices(), stride = triangle_partial(s);
+  const int64_t hidden = s.hidden, padded = triangle_pad(s.channels);
+  const Sums<T> first(s, a.partial);
+  const auto add = [&](const T* from, T* to) {
+    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
+      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
+      Vec<T> total{};
+      for (int64_t i = 0; i < slices; ++i) total += load(from + i * stride + c);
+      store<T>(to + c, total, n);
+    }
+  };
+  if (row < 5 * hidden) {
+    add(first.in_weight + row * padded, a.d_in_weight + row * s.channels);
+    a.d_in_bias[row] = sum_lanes(first.in_bias + row * lanes<T>, slices, stride);
+  } else if (const int64_t h = row - 5 * hidden; h < hidden) {
+    add(first.out_weight + h * padded, a.d_out_weight + h * s.channels);
+    a.d_norm_weight[h] = sum_lanes(first.norm_weight + h * lanes<T>, slices, stride);
+    a.d_norm_bias[h] = sum_lanes(first.norm_bias + h * lanes<T>, slices, stride);
+  } else {
+    add(first.out_bias, a.d_out_bias);
+  }
+}
+
+template <class T>
+void backward(const TriangleBackward<T>& a) {
+  const TriangleSizes& s = a.sizes;
+  const auto arena = [&](int worker) { return Arena<T>{a.scratch + worker * triangle_scratch(s)}; };
+  const auto sums = [&](int64_t slice) {
+    return Sums<T>(s, a.partial + slice * triangle_partial(s));
+  };
+  Arena<T> shared{a.shared};
+  T* in_packed[3];
+  for (int part = 0; part < 3; ++part) {
+    const int64_t rows = part == 2 ? s.hidden : 2 * s.hidden;
+    in_packed[part] = shared.take(rows * triangle_pad(s.channels));
+    pack<T>(a.weights.in_weight + part * 2 * s.hidden * s.channels, s.channels, 1, rows, s.channels,
+            in_packed[part]);
+  }
+  parallel(s.slices(), [&](int64_t slice, int) {
+    std::memset(a.partial + slice * triangle_partial(s), 0, sizeof(T) * triangle_partial(s));
+  });
+  const int64_t per_slice = s.tiles_per_slice();
+  each_tile(s, per_slice, [&](const Place& at, const Place& next, int64_t slice, int worker) {
+    output_tile_backward(a, at, next, in_packed[2], sums(slice), arena(worker));
+  });
+  parallel(s.batch * s.hidden, [&](int64_t i, int worker) {
+    product_backward(a, i / s.hidden, i % s.hidden, arena(worker));
+  });
+  each_tile(s, per_slice, [&](const Place& at, const Place& next, int64_t slice, int worker) {
+    project_tile_backward(a, at, next, in_packed, sums(slice), arena(worker));
+  });
+  parallel(6 * s.hidden + 1, [&](int64_t row, int) { add_slices(a, row); });
+}
+
+}  // namespace RIBO_ISA
+}  // namespace ribo::kernels
