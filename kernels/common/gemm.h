@@ -113,6 +113,11 @@ template <class T, int R, int V, class Finish>
     rows[g] = a + 4 * g * row;
     asm("" : "+r"(rows[g]));
   }
+  if (accumulate) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) __builtin_prefetch(c + r * ldc, 1);
+  }
+#pragma GCC unroll 4
   for (int p = 0; p < k; ++p, b += b_row) {
     Vec<T> right[V];
 #pragma GCC unroll 2
@@ -154,17 +159,19 @@ template <class T, int R, int V, class Finish>
 }
 
 /// All rows of one panel. Those that full blocks leave over get blocks of 8, 4, 2 and 1 rows: more
-/// sizes would be a little faster and take minutes to compile.
+/// sizes would be a little faster and take minutes to compile. Not inlined: what the compiler would
+/// learn about the arguments costs the loop its registers.
 template <class T, int V, int R, class Finish>
-void panel(Rows<T> a, const T* b, int64_t b_row, int k, T* c, int64_t ldc, int i, int m, int width,
-           bool accumulate, bool last, int j, const Finish& finish) {
+[[gnu::noinline]] void panel(Rows<T> a, const T* b, int64_t b_row, int k, T* c, int64_t ldc, int i,
+                             int m, int width, bool accumulate, bool last, int j,
+                             const Finish& finish) {
   for (; i + R <= m; i += R) {
     block<T, R, V>(a.data + i * a.row, a.row, a.col, b, b_row, k, c + i * ldc, ldc, width,
                    accumulate, last, i, j, finish);
   }
   if constexpr (R > 1) {
+    constexpr int fewer = R > 8 ? 8 : R > 4 ? 4 : R / 2;
     if (i < m) {
-      constexpr int fewer = R > 8 ? 8 : R > 4 ? 4 : R / 2;
       panel<T, V, fewer>(a, b, b_row, k, c, ldc, i, m, width, accumulate, last, j, finish);
     }
   }
