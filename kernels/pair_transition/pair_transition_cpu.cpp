@@ -99,6 +99,14 @@ template <class T>
   return load(part, n);
 }
 
+/// f(i, how many columns) for each vector of n columns; the number is a constant but for the last.
+template <class T, class F>
+[[gnu::always_inline]] inline void vectors(int n, F&& f) {
+  int i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) f(i, lanes<T>);
+  if (i < n) f(i, n - i);
+}
+
 /// Rows whose norms are computed together, since one alone waits for its sums.
 constexpr int kNorms = 4;
 
@@ -113,14 +121,14 @@ void normalise(T* x, int64_t ld, int n, T eps, T* rstd) {
   T mean[kNorms];
   for (int r = 0; r < kNorms; ++r) mean[r] = sum<T>(sums[r]) / n;
   for (int r = 0; r < kNorms; ++r) sums[r] = Vec<T>{};
-  for (int i = 0; i < n; i += W) {
+  vectors<T>(n, [&](int i, int width) {
     for (int r = 0; r < kNorms; ++r) {
       T* row = x + r * ld + i;
-      const Vec<T> v = first<T>(load(row) - mean[r], n - i);
+      const Vec<T> v = first<T>(load(row) - mean[r], width);
       sums[r] += v * v;
       store<T>(row, v);
     }
-  }
+  });
   for (int r = 0; r < kNorms; ++r) rstd[r] = 1 / std::sqrt(sum<T>(sums[r]) / n + eps);
   for (int i = 0; i < n; i += W) {
     for (int r = 0; r < kNorms; ++r) store<T>(x + r * ld + i, load(x + r * ld + i) * rstd[r]);
@@ -132,13 +140,13 @@ template <class T>
 void normalise_backward(T* d, const T* x, int64_t ld, int n, const T* rstd) {
   constexpr int W = lanes<T>;
   Vec<T> sums[kNorms] = {}, products[kNorms] = {};
-  for (int i = 0; i < n; i += W) {
+  vectors<T>(n, [&](int i, int width) {
     for (int r = 0; r < kNorms; ++r) {
-      const Vec<T> v = first<T>(load(d + r * ld + i), n - i);
+      const Vec<T> v = first<T>(load(d + r * ld + i), width);
       sums[r] += v;
       products[r] += v * load(x + r * ld + i);
     }
-  }
+  });
   T a[kNorms], b[kNorms];
   for (int r = 0; r < kNorms; ++r) {
     a[r] = sum<T>(sums[r]) / n;
@@ -282,6 +290,10 @@ class Transition {
     for (int i = 0; i < t.rows; ++i) {
       t.position[i] = walk.next();
       get(a_.x, t.position[i], t.x + i * ld_);
+      for (const void* p :
+           {a_.dy, static_cast<const void*>(a_.y), static_cast<const void*>(a_.dx)}) {
+        if (p) expect(p, t.position[i]);
+      }
     }
     const int rows = (t.rows + kNorms - 1) / kNorms * kNorms;
     for (int i = t.rows; i < rows; ++i) std::memset(t.x + i * ld_, 0, ld_ * sizeof(T));
@@ -293,22 +305,25 @@ class Transition {
 
   /// A row of x or dy, zero up to the next whole vector.
   void get(const void* from, int64_t position, T* to) const {
-    const int C = a_.channels;
-    for (int c = 0; c < C; c += lanes<T>) {
-      const int n = C - c < lanes<T> ? C - c : lanes<T>;
-      store<T>(to + c, read<T>(from, a_.bfloat16, position * C + c, n));
-    }
+    const int64_t at = position * a_.channels;
+    vectors<T>(a_.channels,
+               [&](int c, int n) { store<T>(to + c, read<T>(from, a_.bfloat16, at + c, n)); });
   }
 
   /// Row i of the tile's update, with the residual, to y or dx.
   void put(const Tile& t, int i, const void* residual, void* to) const {
-    const int C = a_.channels;
-    const int64_t position = t.position[i] * C;
-    for (int c = 0; c < C; c += lanes<T>) {
-      const int n = C - c < lanes<T> ? C - c : lanes<T>;
-      const Vec<T> v = load(t.dx + i * ld_ + c) + read<T>(residual, a_.bfloat16, position + c, n);
-      write<T>(to, a_.bfloat16, position + c, v, n);
-    }
+    const int64_t at = t.position[i] * a_.channels;
+    vectors<T>(a_.channels, [&](int c, int n) {
+      const Vec<T> v = load(t.dx + i * ld_ + c) + read<T>(residual, a_.bfloat16, at + c, n);
+      write<T>(to, a_.bfloat16, at + c, v, n);
+    });
+  }
+
+  /// Has a row of x, y or a gradient brought to the cache.
+  void expect(const void* p, int64_t position) const {
+    const int64_t bytes = a_.channels * (a_.bfloat16 ? 2 : sizeof(T));
+    const char* row = static_cast<const char*>(p) + position * bytes;
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, 1);
   }
 
   void hidden(const Tile& t) const {
