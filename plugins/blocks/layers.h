@@ -50,6 +50,10 @@ class Norm final : public torch::nn::Module {
                   : at::rms_norm(y, {width_}, weight_, eps_);
   }
 
+  /// Undefined where the kind has none: for kernels that do the norm themselves.
+  const at::Tensor& weight() const { return weight_; }
+  const at::Tensor& bias() const { return bias_; }
+
  private:
   const int64_t width_;
   const double eps_;

@@ -1,4 +1,6 @@
 // From the residues to their pairs.
+#include "outer_product_mean/outer_product_mean.h"
+
 #include <ATen/ATen.h>
 #include <torch/nn/modules/linear.h>
 
@@ -27,28 +29,21 @@ struct OuterProductMean final : Block {
     s.produce("pair", added_to(s));
   }
 
-  OuterProductMean(const Options& options, const Shapes& in) : hidden_(options.hidden) {
+  OuterProductMean(const Options& options, const Shapes& in) {
     proj_down1_ =
         register_module("proj_down1", torch::nn::Linear(in.width("single"), options.hidden));
     proj_down2_ = register_module("proj_down2",
                                   torch::nn::Linear(options.hidden * options.hidden, width_of(in)));
   }
 
-  // proj_down2 of x_i (x) x_j: its weight meets one side first, so that the product, `hidden` times
-  // as large as the result, never exists.
   void forward(Streams& s) override {
-    const at::Tensor x = proj_down1_->forward(zero_padding(s.single(), s.mask()));
-    const int64_t batch = x.size(0), length = x.size(1), width = proj_down2_->bias.size(0);
-    // weight [Z, (c d)] -> [d, (c Z)], where c belongs to j and d to i
-    const at::Tensor weight = proj_down2_->weight.view({width, hidden_, hidden_})
-                                  .permute({2, 1, 0})
-                                  .reshape({hidden_, hidden_ * width});
-    const at::Tensor of_i = x.matmul(weight).view({batch, length, hidden_, width});
-    add(s, x.unsqueeze(1).matmul(of_i) + proj_down2_->bias);
+    const at::Tensor x = proj_down1_->forward(s.single());
+    const at::Tensor pair = s.has("pair") ? s.get("pair") : at::Tensor();
+    s.set("pair", kernels::outer_product_mean(x, x, proj_down2_->weight, proj_down2_->bias, pair,
+                                              lengths(s)));
   }
 
  private:
-  const int64_t hidden_;
   torch::nn::Linear proj_down1_ = nullptr, proj_down2_ = nullptr;
 };
 

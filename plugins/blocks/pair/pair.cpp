@@ -13,16 +13,19 @@ int64_t width_of(const Shapes& in) {
   return in.has("pair") ? in.width("pair") : in.declared("pair");
 }
 
-void add(Streams& streams, const at::Tensor& update) {
-  const at::Tensor pair = streams.has("pair") ? streams.get("pair") + update : update;
-  streams.set("pair", zero_pairs(pair, streams.mask()));
+at::Tensor lengths(const Streams& streams) {
+  const at::Tensor& mask = streams.mask();
+  if (mask.is_cpu() && mask.all().item<bool>()) return {};
+  return mask.sum(1);
 }
 
-at::Tensor zero_pairs(const at::Tensor& x, const at::Tensor& mask) {
-  if (mask.is_cpu() && mask.all().item<bool>()) return x;
-  at::Tensor outside = mask.unsqueeze(1).logical_and(mask.unsqueeze(2)).logical_not();
-  while (outside.dim() < x.dim()) outside = outside.unsqueeze(-1);
-  return x.masked_fill(outside, 0);
+at::Tensor zero_pairs(const at::Tensor& x, const at::Tensor& lengths) {
+  if (!lengths.defined()) return x;
+  const at::Tensor outside =
+      at::arange(x.size(1), lengths.options()).unsqueeze(0).ge(lengths.unsqueeze(1));
+  at::Tensor pairs = outside.unsqueeze(1).logical_or(outside.unsqueeze(2));
+  while (pairs.dim() < x.dim()) pairs = pairs.unsqueeze(-1);
+  return x.masked_fill(pairs, 0);
 }
 
 at::Tensor drop_shared(const at::Tensor& update, double p, bool training, std::string_view wise) {

@@ -21,12 +21,12 @@ Shape added_to(Shapes& shapes);
 /// The width of that, in the block's constructor.
 int64_t width_of(const Shapes& in);
 
-/// Adds `update` [B, L, L, Z] to the stream `pair`, or makes that, zero outside the mask.
-void add(Streams& streams, const at::Tensor& update);
+/// Residues of each sequence, as the kernels take them. Undefined where the CPU sees that there is
+/// no padding: then nothing is spent on it.
+at::Tensor lengths(const Streams& streams);
 
-/// `x` [B, L, L, ...] with every pair outside `mask` [B, L] set to zero. Costs nothing on the CPU
-/// when all is inside.
-at::Tensor zero_pairs(const at::Tensor& x, const at::Tensor& mask);
+/// Zero outside the sequences of these lengths: `x` [B, L, L, ...].
+at::Tensor zero_pairs(const at::Tensor& x, const at::Tensor& lengths);
 
 /// Dropout of `update` [B, L, L, Z] with one draw for all rows ("row": pairs of one column and
 /// channel live or die together) or for all columns ("column"): AlphaFold 2, supplement 1.11.6.

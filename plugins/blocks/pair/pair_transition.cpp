@@ -1,4 +1,6 @@
 // A feed-forward network on each pair.
+#include "pair_transition/pair_transition.h"
+
 #include <ATen/ATen.h>
 #include <torch/nn/modules/linear.h>
 
@@ -34,8 +36,9 @@ struct PairTransition final : Block {
   }
 
   void forward(Streams& s) override {
-    const at::Tensor x = norm_->forward(s.get("pair"));
-    add(s, linear2_->forward(at::relu(linear1_->forward(x))));
+    s.set("pair",
+          kernels::pair_transition(s.get("pair"), norm_->weight(), norm_->bias(), linear1_->weight,
+                                   linear1_->bias, linear2_->weight, linear2_->bias, lengths(s)));
   }
 
  private:

@@ -38,7 +38,9 @@ struct RelativePosition final : Block {
         (position.unsqueeze(1) - position).clamp(-farthest_, farthest_) + farthest_;
     // A linear layer over the one-hot bin is a look-up of its columns.
     const at::Tensor vectors = at::embedding(linear_->weight.t() + linear_->bias, bin);
-    add(s, vectors.expand({mask.size(0), -1, -1, -1}));
+    const at::Tensor pair =
+        s.has("pair") ? s.get("pair") + vectors : vectors.expand({mask.size(0), -1, -1, -1});
+    s.set("pair", zero_pairs(pair, lengths(s)));
   }
 
  private:

@@ -2,9 +2,8 @@
 #include <ATen/ATen.h>
 #include <torch/nn/modules/linear.h>
 
-#include <limits>
-
 #include "../layers.h"
+#include "attention/attention.h"
 #include "pair.h"
 
 namespace ribo::pair {
@@ -54,29 +53,17 @@ struct TriangleAttention final : Block {
   }
 
   void forward(Streams& s) override {
-    const at::Tensor &pair = s.get("pair"), &mask = s.mask();
-    const bool row = options_.wise == "row";
-    const at::Tensor x = zero_pairs(norm_->forward(pair), mask);
+    const at::Tensor &pair = s.get("pair"), lengths = pair::lengths(s);
+    const at::Tensor x = norm_->forward(pair);
     const int64_t batch = x.size(0), length = x.size(1), width = x.size(3);
-
-    // q, k, v [B, shared residue, heads, L, d]
-    const at::Tensor lines = row ? x : x.transpose(1, 2);
-    const auto qkv = to_qkv_->forward(lines)
+    const auto qkv = to_qkv_->forward(x)
                          .view({batch, length, length, 3, options_.heads, width / options_.heads})
-                         .permute({3, 0, 1, 4, 2, 5})
-                         .unbind(0);
-    // The fill is finite and comes last: minus infinity would make a row without keys NaN.
-    const at::Tensor outside = mask.logical_not().unsqueeze(1).unsqueeze(1).unsqueeze(1);
-    const at::Tensor bias = linear_for_pair_->forward(x)
-                                .permute({0, 3, 1, 2})
-                                .unsqueeze(1)
-                                .masked_fill(outside, std::numeric_limits<float>::lowest());
-    at::Tensor y = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias)
-                       .transpose(2, 3)
-                       .reshape({batch, length, length, width});
-    if (!row) y = y.transpose(1, 2);
-    y = to_out_->forward(y * to_gate_->forward(x).sigmoid());
-    add(s, drop_shared(y, options_.dropout, is_training(), options_.wise));
+                         .unbind(3);
+    const at::Tensor y = kernels::triangle_attention(
+        qkv[0], qkv[1], qkv[2], linear_for_pair_->forward(x), lengths, options_.wise == "column");
+    const at::Tensor update = to_out_->forward(y.flatten(3) * to_gate_->forward(x).sigmoid());
+    s.set("pair", pair + drop_shared(zero_pairs(update, lengths), options_.dropout, is_training(),
+                                     options_.wise));
   }
 
  private:

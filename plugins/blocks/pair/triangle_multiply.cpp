@@ -1,4 +1,6 @@
 // Pairs learn from the two other sides of each triangle that they are in.
+#include "triangle_multiply/triangle_multiply.h"
+
 #include <ATen/ATen.h>
 #include <torch/nn/modules/linear.h>
 
@@ -62,18 +64,16 @@ struct TriangleMultiply final : Block {
   }
 
   void forward(Streams& s) override {
-    const at::Tensor& mask = s.mask();
-    const at::Tensor x = norm_->forward(s.get("pair"));
-    const auto side = [&](torch::nn::Linear& proj, torch::nn::Linear& gate) {
-      return zero_pairs(proj->forward(x) * gate->forward(x).sigmoid(), mask).permute({0, 3, 1, 2});
-    };
-    const at::Tensor left = side(left_proj_, left_gate_), right = side(right_proj_, right_gate_);
-    const at::Tensor product = options_.direction == "outgoing"
-                                   ? left.matmul(right.transpose(2, 3))   // sum_k l_ik r_jk
-                                   : right.transpose(2, 3).matmul(left);  // sum_k r_ki l_kj
-    const at::Tensor out = to_out_norm_->forward(product.permute({0, 2, 3, 1}));
-    const at::Tensor update = to_out_->forward(out * out_gate_->forward(x).sigmoid());
-    add(s, drop_shared(update, options_.dropout, is_training(), options_.dropout_wise));
+    const kernels::TriangleWeights weights = {
+        norm_->weight(),        norm_->bias(),        left_proj_->weight,  left_proj_->bias,
+        left_gate_->weight,     left_gate_->bias,     right_proj_->weight, right_proj_->bias,
+        right_gate_->weight,    right_gate_->bias,    out_gate_->weight,   out_gate_->bias,
+        to_out_norm_->weight(), to_out_norm_->bias(), to_out_->weight,     to_out_->bias};
+    const at::Tensor& pair = s.get("pair");
+    const at::Tensor update =
+        kernels::triangle_multiply(pair, weights, lengths(s), options_.direction == "outgoing");
+    s.set("pair",
+          pair + drop_shared(update, options_.dropout, is_training(), options_.dropout_wise));
   }
 
  private:
