@@ -3,6 +3,7 @@
 
 #include "../layers.h"
 #include "attention/attention.h"
+#include "pair_bias.h"
 #include "ribo/plugin.h"
 
 namespace {
@@ -169,7 +170,8 @@ struct Transformer final : ribo::Block {
 
   // [B, heads, L, L]
   at::Tensor pair_bias(const ribo::Streams& s) {
-    return pair_bias_->forward(pair_norm_->forward(s.get("pair"))).permute({0, 3, 1, 2});
+    return ribo::blocks::pair_bias(s.get("pair"), pair_norm_->weight(), pair_norm_->bias(),
+                                   pair_bias_->weight);
   }
 
   const Options options_;
