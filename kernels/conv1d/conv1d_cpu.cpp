@@ -52,22 +52,29 @@ void each_piece(const Conv1dArgs<T>& a, const F& f) {
   });
 }
 
+// Vector by vector: g++ would call for a slow string instruction.
+template <class T>
+void clear(Row<T>& row) {
+  for (int c = 0; c < kSlice; c += lanes<T>) store<T>(&row.at[c], Vec<T>{});
+}
+
 template <class T>
 void gather(Row<T>* rows, const T* x, int64_t stride, int64_t from, int64_t count,
             const Slice& slice) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t t = from + i;
     if (t < 0 || t >= slice.length) {
-      rows[i] = Row<T>{};
+      clear(rows[i]);
     } else if (slice.count == kSlice) {
       std::memcpy(&rows[i], x + t * stride, sizeof(Row<T>));
     } else {
-      rows[i] = Row<T>{};
+      clear(rows[i]);
       std::memcpy(&rows[i], x + t * stride, sizeof(T) * slice.count);
     }
   }
 }
 
+// Rows of the output that lie behind the sequence.
 template <class T>
 void clear(T* y, int64_t stride, Span span, int count) {
   for (int64_t t = span.begin; t < span.end; ++t) std::memset(y + t * stride, 0, sizeof(T) * count);
@@ -102,21 +109,25 @@ template <class T>
   }
 }
 
-// Below it, silu(x) and its derivative are zero for all purposes, and x exp(x) is not yet denormal.
+// Between these exp(-x) is far from zero and infinity. Beyond them the sigmoid is 0 or 1 for all
+// purposes, and below the first so are silu(x) and its derivative.
 template <class T>
-constexpr T kLowest = sizeof(T) == 4 ? -80 : -700;
+constexpr T kFar = sizeof(T) == 4 ? 80 : 700;
 
+// 1 / (1 + exp(-x)) of every x.
 template <class T>
-[[gnu::always_inline]] inline Vec<T> silu(Vec<T> x) {
-  x = max<T>(x, broadcast(kLowest<T>));
-  return x / (T{1} + exp(-x));
+[[gnu::always_inline]] inline void sigmoids(const Vec<T> (&x)[kRows], Vec<T> (&s)[kRows]) {
+  for (int i = 0; i < kRows; ++i) {
+    s[i] = min<T>(max<T>(x[i], broadcast(-kFar<T>)), broadcast(kFar<T>)) * static_cast<T>(-kLog2E);
+  }
+  exp2<kRows, /*clamped=*/false>(s);
+  for (int i = 0; i < kRows; ++i) s[i] = T{1} / (T{1} + s[i]);
 }
 
+// The larger of x and -kFar: what is multiplied with a sigmoid.
 template <class T>
-[[gnu::always_inline]] inline Vec<T> silu_derivative(Vec<T> x) {
-  x = max<T>(x, broadcast(kLowest<T>));
-  const Vec<T> s = sigmoid<T>(x);
-  return s + s * (x * (T{1} - s));
+[[gnu::always_inline]] inline Vec<T> above(Vec<T> x) {
+  return max<T>(x, broadcast(-kFar<T>));
 }
 
 template <class T>
@@ -137,7 +148,9 @@ void forward_piece(const Conv1dArgs<T>& a, const Slice& slice, Span span) {
         for (Vec<T>& s : sum) s = load(&bias.at[c]);
         correlate(sum, rows + t, weights, a.width, c);
         if (a.silu) {
-          for (Vec<T>& s : sum) s = silu<T>(s);
+          Vec<T> s[kRows];
+          sigmoids<T>(sum, s);
+          for (int i = 0; i < kRows; ++i) sum[i] = above<T>(sum[i]) * s[i];
         }
         store_rows(y + (tile + t) * a.channels + c, a.channels, sum, count - t, slice.count - c);
       }
@@ -198,7 +211,7 @@ void backward_piece(const Conv1dArgs<T>& a, const Slice& slice, Span span, T* su
   gather_weights(weights, a, slice);
   for (int64_t j = 0; j < a.width; ++j) {
     mirrored[j] = weights[a.width - 1 - j];
-    dw[j] = Row<T>{};
+    clear(dw[j]);
   }
   if (a.bias) std::memcpy(&bias, a.bias + slice.first, sizeof(T) * slice.count);
   const T* x_in = a.x + slice.b * a.x_batch + slice.first;
@@ -220,16 +233,19 @@ void backward_piece(const Conv1dArgs<T>& a, const Slice& slice, Span span, T* su
           Vec<T> sum[kRows];
           for (Vec<T>& s : sum) s = load(&bias.at[c]);
           correlate(sum, x + t, weights, a.width, c);
+          Vec<T> s[kRows];
+          sigmoids<T>(sum, s);
           for (int i = 0; i < kRows; ++i) {
             T* at = &g[t + i].at[c];
-            store<T>(at, load(at) * silu_derivative<T>(sum[i]));
+            store<T>(at, load(at) * (s[i] + s[i] * (above<T>(sum[i]) * (T{1} - s[i]))));
           }
         }
       }
     }
     for (int64_t t = 0; t < count; t += kRows) {
       for (int c = 0; c < slice.count; c += lanes<T>) {
-        Vec<T> sum[kRows] = {};
+        Vec<T> sum[kRows];
+        for (Vec<T>& s : sum) s = Vec<T>{};
         correlate(sum, g + t, mirrored, a.width, c);
         store_rows(dx + (tile + t) * a.channels + c, a.channels, sum, count - t, slice.count - c);
       }
