@@ -26,11 +26,37 @@ int64_t* flop_counter = nullptr;  // of the measurement in progress; only one th
 
 int64_t elements(const c10::IValue& v) { return v.isTensor() ? v.toTensor().numel() : 0; }
 
+// FLOPs of the operators of kernels/, from their inputs; 0 for any other.
+int64_t flops_of_kernel(std::string_view op, c10::ArrayRef<const c10::IValue> in) {
+  const auto size = [&](size_t i, int64_t d) { return in[i].toTensor().size(d); };
+  // As mamba-ssm counts: an exponential, three products and sums for each state.
+  if (op == "selective_scan") return 9 * elements(in[0]) * size(2, 1);
+  if (op == "causal_conv1d") return 2 * elements(in[0]) * size(1, 1);
+  if (op == "depthwise_conv1d") {  // as wide as its widest filter
+    int64_t width = 0;
+    for (const at::Tensor& w : in[1].toTensorVector()) width = std::max(width, w.size(1));
+    return 2 * elements(in[0]) * width;
+  }
+  if (op == "outer_product_mean") {  // one factor meets the projection first
+    const int64_t positions = size(0, 0) * size(0, 1), length = size(0, 1), inner = size(0, 2);
+    return 2 * positions * elements(in[2]) + 2 * positions * length * inner * size(2, 0);
+  }
+  if (op == "triangle_multiply") {  // six projections and a product over the third residue
+    const int64_t hidden = in[1].toTensorVector()[2].size(0);
+    return 12 * elements(in[0]) * hidden + 2 * elements(in[0]) / size(0, 3) * size(0, 1) * hidden;
+  }
+  if (op == "pair_transition") return 4 * elements(in[0]) * size(3, 0);
+  if (op == "pair_bias_attention") return 4 * elements(in[0]) * size(1, 2);
+  if (op == "triangle_attention") return 4 * elements(in[0]) * size(0, 1);
+  return 0;
+}
+
 // FLOPs of an operator from its inputs; 0 for what only moves data.
 int64_t flops_of(const at::RecordFunction& fn) {
   const auto in = fn.inputs();
   const std::string_view name = fn.name();
   const auto size = [&](size_t i, int64_t d) { return in[i].toTensor().size(d); };
+  if (name.starts_with("ribo::")) return flops_of_kernel(name.substr(6), in);
   if (name == "aten::mm") return 2 * elements(in[0]) * size(1, 1);
   if (name == "aten::addmm") return 2 * elements(in[1]) * size(2, 1);
   if (name == "aten::bmm") return 2 * elements(in[0]) * size(1, 2);
@@ -48,11 +74,23 @@ int64_t flops_of(const at::RecordFunction& fn) {
       name == "aten::_scaled_dot_product_cudnn_attention") {
     return 4 * elements(in[0]) * in[1].toTensor().size(-2);
   }
-  static const std::vector<std::string_view> arithmetic = {
-      "aten::add",  "aten::add_",     "aten::sub",     "aten::mul",      "aten::mul_",
-      "aten::div",  "aten::exp",      "aten::exp_",    "aten::addcmul_", "aten::addcmul",
-      "aten::silu", "aten::softplus", "aten::sigmoid", "aten::gelu",     "aten::relu",
-      "aten::tanh", "aten::native_layer_norm"};
+  static const std::vector<std::string_view> arithmetic = {"aten::add",
+                                                           "aten::add_",
+                                                           "aten::sub",
+                                                           "aten::mul",
+                                                           "aten::mul_",
+                                                           "aten::div",
+                                                           "aten::exp",
+                                                           "aten::exp_",
+                                                           "aten::addcmul_",
+                                                           "aten::addcmul",
+                                                           "aten::silu",
+                                                           "aten::softplus",
+                                                           "aten::sigmoid",
+                                                           "aten::gelu",
+                                                           "aten::relu",
+                                                           "aten::tanh",
+                                                           "aten::native_layer_norm"};
   if (std::find(arithmetic.begin(), arithmetic.end(), name) != arithmetic.end()) {
     return elements(in[0]);
   }
@@ -148,9 +186,9 @@ std::string short_bytes(double n) {
 ModelCost measure(Model& model, Streams& batch) {
   CostProbe probe;
   flop_counter = &probe.flops;
-  const auto handle = at::addThreadLocalCallback(
-      at::RecordFunctionCallback(on_operator).needsInputs(true).scopes(
-          {at::RecordScope::FUNCTION}));
+  const auto handle = at::addThreadLocalCallback(at::RecordFunctionCallback(on_operator)
+                                                     .needsInputs(true)
+                                                     .scopes({at::RecordScope::FUNCTION}));
   {
     at::RecordFunctionGuard recording(true);
     c10::DebugInfoGuard counting(c10::DebugInfoKind::PROFILER_STATE, probe.memory);
@@ -179,8 +217,7 @@ std::string format_table(const Plan& plan, const ModelCost& cost) {
   struct Row {
     std::vector<std::string> cells;
   };
-  std::vector<Row> rows = {
-      {{"block", "type", "in", "out", "parameters", "FLOPs", "activations"}}};
+  std::vector<Row> rows = {{{"block", "type", "in", "out", "parameters", "FLOPs", "activations"}}};
   // Turns of a repeat cost the same: they share a row.
   for (const BlockCost& block : cost.blocks) {
     const PlanNode& node = *block.node;

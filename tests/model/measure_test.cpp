@@ -10,12 +10,12 @@
 namespace ribo {
 namespace {
 
-constexpr int64_t B = 3, L = 20, C = 16;
+constexpr int64_t B = 3, L = 20, C = 16, Z = 8;
 
-ModelCost cost_of(const std::string& blocks, bool training = true) {
+ModelCost cost_of(const std::string& blocks, bool training = true, const char* pair = "") {
   static std::vector<std::shared_ptr<Model>> kept;  // BlockCost points into their plans
   const auto model = testing::make_model(
-      cat("streams: {single: ", C, "}\nblocks:\n", "  - {type: embedding}\n", blocks));
+      cat("streams: {single: ", C, pair, "}\nblocks:\n", "  - {type: embedding}\n", blocks));
   kept.push_back(model);
   model->train(training);
   Streams batch = testing::make_batch(std::vector<int64_t>(B, L));
@@ -47,6 +47,20 @@ TEST(Measure, CountsADepthwiseConvolution) {
       "  - {type: sepcnn, kernels: [7], expand: 2, norm: none, activation: none, dropout: 0}\n");
   EXPECT_EQ(cost.blocks[1].flops, 2 * B * L * C * 7 + 2 * 2 * B * L * C * 2 * C + B * L * 3 * C +
                                       B * L * C);  // and two biases, the residual sum
+}
+
+TEST(Measure, CountsTheOperatorsOfThePairTrack) {
+  const ModelCost cost = cost_of(
+      "  - {type: outer_product_mean, hidden: 4}\n"
+      "  - {type: pair_transition}\n"
+      "  - {type: triangle_multiply, dropout: 0}\n",
+      true, ", pair: 8");
+  const int64_t pair = B * L * L * Z;
+  // Beside the products, the projection and what of the weights is prepared.
+  EXPECT_GE(cost.blocks[1].flops, 2 * B * L * C * 4 + 2 * B * L * Z * 16 + 2 * B * L * L * 4 * Z);
+  EXPECT_EQ(cost.blocks[2].flops, 4 * pair * 4 * Z);
+  EXPECT_GE(cost.blocks[3].flops, 12 * pair * Z + 2 * pair * L);
+  EXPECT_LT(cost.flops, 1.1 * (4 * pair * 4 * Z + 12 * pair * Z + 2 * pair * L) + 4e5);
 }
 
 TEST(Measure, CountsAttention) {

@@ -4,6 +4,8 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+
 namespace ribo::blocks {
 namespace {
 
@@ -18,11 +20,13 @@ at::Tensor compute(const at::Tensor& pair, const at::Tensor& norm_weight,
 }
 
 struct PairBias : torch::autograd::Function<PairBias> {
+  // An undefined tensor may only come as an optional one.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& pair,
-                            const at::Tensor& norm_weight, const at::Tensor& norm_bias,
-                            const at::Tensor& weight) {
-    ctx->save_for_backward({pair, norm_weight, norm_bias, weight});
-    return compute(pair, norm_weight, norm_bias, weight);
+                            const at::Tensor& norm_weight,
+                            const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight) {
+    const at::Tensor bias = norm_bias.value_or(at::Tensor());
+    ctx->save_for_backward({pair, norm_weight, bias, weight});
+    return compute(pair, norm_weight, bias, weight);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -43,7 +47,8 @@ struct PairBias : torch::autograd::Function<PairBias> {
 
 at::Tensor pair_bias(const at::Tensor& pair, const at::Tensor& norm_weight,
                      const at::Tensor& norm_bias, const at::Tensor& weight) {
-  return PairBias::apply(pair, norm_weight, norm_bias, weight);
+  return PairBias::apply(pair, norm_weight,
+                         norm_bias.defined() ? std::optional(norm_bias) : std::nullopt, weight);
 }
 
 }  // namespace ribo::blocks
