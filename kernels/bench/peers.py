@@ -114,7 +114,7 @@ def run_bench(program, filter_, *flags):
 
 def list_cases(program, only, threads):
     cases = []
-    for name in run_bench(program, ".", "--benchmark_list_tests").split():
+    for name in run_bench(program, "-^machine/", "--benchmark_list_tests").split():
         operator, implementation, *shape, direction, count, _ = name.split("/")
         case = Case(operator, "/".join(shape), direction, count.removeprefix("threads="))
         if implementation == "ribo" and case.threads in threads and re.search(only, str(case)):
