@@ -91,6 +91,8 @@ int main(int argc, char** argv) {
   add_conv1d();
   add_outer_product_mean();
   add_attention();
+  add_pair_transition();
+  add_triangle_multiply();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::RunSpecifiedBenchmarks();

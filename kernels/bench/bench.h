@@ -46,5 +46,7 @@ void add_selective_scan();
 void add_conv1d();
 void add_outer_product_mean();
 void add_attention();
+void add_pair_transition();
+void add_triangle_multiply();
 
 }  // namespace ribo::kernels::bench
