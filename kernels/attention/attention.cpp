@@ -147,7 +147,7 @@ struct SharedBiasAttention : torch::autograd::Function<SharedBiasAttention> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list out_grads) {
-    if (at::GradMode::is_enabled()) throw Error("attention is differentiable only once");
+    refuse_second_derivative("attention");
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const auto saved = ctx->get_saved_variables();
     const AttentionTensors in{saved[0],

@@ -1,5 +1,7 @@
 #include "common/check.h"
 
+#include <ATen/core/grad_mode.h>
+
 namespace ribo::kernels {
 namespace {
 
@@ -30,6 +32,10 @@ void expect_shape(std::string_view op, std::string_view name, const at::Tensor& 
 void expect_device(std::string_view op, std::string_view name, const at::Tensor& x,
                    const at::Tensor& u) {
   expect(x.device() == u.device(), op, name, x, cat("a tensor on ", u.device()));
+}
+
+void refuse_second_derivative(std::string_view op) {
+  if (at::GradMode::is_enabled()) throw Error(cat(op, " is differentiable only once"));
 }
 
 }  // namespace ribo::kernels

@@ -21,4 +21,7 @@ void expect_shape(std::string_view op, std::string_view name, const at::Tensor& 
 void expect_device(std::string_view op, std::string_view name, const at::Tensor& x,
                    const at::Tensor& u);
 
+/// Called first in a backward pass that autograd cannot go through again. Throws Error.
+void refuse_second_derivative(std::string_view op);
+
 }  // namespace ribo::kernels

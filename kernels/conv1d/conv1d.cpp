@@ -175,7 +175,7 @@ struct Conv1d : torch::autograd::Function<Conv1d> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    if (at::GradMode::is_enabled()) throw Error("conv1d is differentiable only once");
+    refuse_second_derivative("conv1d");
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &bias = saved[1], &lengths = saved[2];

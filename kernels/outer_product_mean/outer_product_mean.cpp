@@ -150,7 +150,7 @@ struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list out_grads) {
-    if (at::GradMode::is_enabled()) throw Error(cat(kOp, " is differentiable only once"));
+    refuse_second_derivative(kOp);
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const auto saved = ctx->get_saved_variables();
     const OuterProductTensors in{saved[0], saved[1], saved[2], {}, {}, saved[3]};

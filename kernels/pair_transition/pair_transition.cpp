@@ -120,7 +120,7 @@ struct PairTransition : torch::autograd::Function<PairTransition> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list y_grads) {
-    if (at::GradMode::is_enabled()) throw Error(cat(kOp, " is differentiable only once"));
+    refuse_second_derivative(kOp);
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const auto saved = ctx->get_saved_variables();
     const TransitionTensors in{saved[0],

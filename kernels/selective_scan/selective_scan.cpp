@@ -235,7 +235,7 @@ struct SelectiveScan : torch::autograd::Function<SelectiveScan> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    if (at::GradMode::is_enabled()) throw Error(cat(kOp, " is differentiable only once"));
+    refuse_second_derivative(kOp);
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const variable_list saved = ctx->get_saved_variables();
     const SelectiveScanArgs a{saved[0],

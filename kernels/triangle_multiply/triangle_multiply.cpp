@@ -151,7 +151,7 @@ struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    if (at::GradMode::is_enabled()) throw Error(cat(kOp, " is differentiable only once"));
+    refuse_second_derivative(kOp);
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const variable_list saved = ctx->get_saved_variables();
     const TriangleTensors in = {saved[0].contiguous(),
