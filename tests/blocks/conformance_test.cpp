@@ -105,6 +105,8 @@ Shapes draw_streams(Random& random) {
   if (random.chance(0.5)) {
     s.produce("pair", {dim::batch, dim::length, dim::length, 4 * (1 + random.below(3))});
   }
+  if (random.chance(0.5)) s.produce("bpp", {dim::batch, dim::length, dim::length});
+  if (random.chance(0.5)) s.produce("reversed", {dim::batch});
   s.produce("target.reactivity", {dim::batch, dim::length, 2}, {"2a3", "dms"});
   s.declare("single", width);
   s.declare("pair", 4 * (1 + random.below(3)));
@@ -192,6 +194,7 @@ at::Tensor content(const std::string& name, const Shape& shape, int64_t row, int
   }
   if (name == "tokens") return at::randint(0, 4, sizes, generator, at::kLong);
   if (name == "mask") return at::ones(sizes, at::kBool);
+  if (name == "reversed") return at::scalar_tensor(row % 2 == 1, at::kBool);
   return at::randn(sizes, generator);
 }
 
@@ -236,7 +239,7 @@ TEST(Conformance, WhatThePaddingHoldsDoesNotMatter) {
     const Streams clean = make_streams(draw.in, 3);
     Streams dirty = clean;
     at::manual_seed(7);
-    for (const std::string name : {"tokens", "single", "pair"}) {
+    for (const std::string name : {"tokens", "single", "pair", "bpp"}) {
       if (!clean.has(name)) continue;
       const at::Tensor& x = clean.get(name);
       const at::Tensor junk =
@@ -344,6 +347,7 @@ TEST(Conformance, StreamsAreReplacedNotChanged) {
 TEST(Conformance, GradientsReachEveryParameter) {
   for_each_draw([](const Draw& draw) {
     const auto block = draw.make(1);
+    if (block->parameters().empty()) return;
     block->train();
     // Dropout may hide a small parameter from one pass.
     for (int pass = 0; pass < 4; ++pass) {
@@ -392,7 +396,9 @@ Shapes altered(const Shapes& shapes, const std::string& name, bool keep) {
       out.produce(other, shape);
     }
   }
-  if (name != "single") out.declare("single", 8);
+  for (const char* other : {"single", "pair"}) {
+    if (name != other) out.declare(other, 8);
+  }
   return out.next();
 }
 

@@ -46,6 +46,8 @@ class RIBO_API Shapes {
   /// The width that the pipeline's `model.streams` gives to a stream that does not exist yet.
   /// Throws ConfigError when it says none.
   int64_t declared(std::string_view name) const;
+  /// Whether it gives one.
+  bool declares(std::string_view name) const { return declared_.find(name) != declared_.end(); }
   void declare(std::string name, int64_t width) { declared_[std::move(name)] = width; }
 
   const Map& streams() const { return streams_; }

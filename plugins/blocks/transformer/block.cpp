@@ -2,7 +2,9 @@
 #include <torch/nn/modules/linear.h>
 
 #include "../layers.h"
+#include "../pairing_features.h"
 #include "attention/attention.h"
+#include "bpp_bias.h"
 #include "pair_bias.h"
 #include "ribo/plugin.h"
 
@@ -33,6 +35,7 @@ struct Transformer final : ribo::Block {
     std::string position = "rotary";
     double rotary_base = 10000;
     std::string bias_from_pair = "auto";
+    std::string bias_from_bpp = "auto";
     bool pair_norm_bias = false;
     bool out_bias = true;
     double dropout = 0.1;
@@ -42,7 +45,7 @@ struct Transformer final : ribo::Block {
   static ribo::Schema<Options> schema() {
     ribo::Schema<Options> s(
         "Transformer encoder layer: self-attention over the residues, then a feed-forward network, "
-        "each residual. Reads `pair`, where there is one, as a bias of the attention.");
+        "each residual. Reads `pair` or `bpp`, where there is one, as a bias of the attention.");
     s.param("heads", &Options::heads, "attention heads; must divide the width").range(1, 256);
     s.param("ff_mult", &Options::ff_mult, "feed-forward width, in widths").range(1, 16);
     s.param("norm", &Options::norm, "normalisation over the channels")
@@ -61,6 +64,10 @@ struct Transformer final : ribo::Block {
         .range(2, 1e7);
     s.param("bias_from_pair", &Options::bias_from_pair,
             "add a projection of `pair` to the attention's logits; auto = if there is a `pair`")
+        .choices({"auto", "always", "never"});
+    s.param("bias_from_bpp", &Options::bias_from_bpp,
+            "add a projection of the pairing probabilities `bpp` to the logits; auto = if there is "
+            "a `bpp` and no bias from `pair`, which has learned of it")
         .choices({"auto", "always", "never"});
     s.param("pair_norm_bias", &Options::pair_norm_bias,
             "the norm of `pair` has a bias; it cancels in the softmax, but some weights have it");
@@ -89,6 +96,7 @@ struct Transformer final : ribo::Block {
                                         " over ", o.heads, " heads is ", width / o.heads));
     }
     if (uses_pair(o, s)) s.need("pair", 4);
+    if (uses_bpp(o, s)) s.need("bpp", 3);
     s.produce("single", single);
   }
 
@@ -112,6 +120,12 @@ struct Transformer final : ribo::Block {
       pair_bias_ = register_module(
           "pair_bias",
           torch::nn::Linear(torch::nn::LinearOptions(pair, options.heads).bias(false)));
+    }
+    if (uses_bpp(options, in)) {
+      bpp_bias_ = register_module(
+          "bpp_bias",
+          torch::nn::Linear(
+              torch::nn::LinearOptions(ribo::blocks::kPairingFeatures, options.heads).bias(false)));
     }
     out_ = register_module(
         "out", torch::nn::Linear(torch::nn::LinearOptions(width, width).bias(options.out_bias)));
@@ -140,6 +154,11 @@ struct Transformer final : ribo::Block {
     return o.bias_from_pair == "always" || (o.bias_from_pair == "auto" && s.has("pair"));
   }
 
+  static bool uses_bpp(const Options& o, const ribo::Shapes& s) {
+    return o.bias_from_bpp == "always" ||
+           (o.bias_from_bpp == "auto" && s.has("bpp") && !uses_pair(o, s));
+  }
+
   at::Tensor drop(const at::Tensor& x) const {
     return at::dropout(x, options_.dropout, is_training());
   }
@@ -161,24 +180,34 @@ struct Transformer final : ribo::Block {
       k = rotate(k, options_.rotary_base);
     }
     const double dropout = is_training() ? options_.attention_dropout : 0;
-    const at::Tensor y = pair_bias_ ? ribo::kernels::pair_bias_attention(
-                                          q, k, parts[2], pair_bias(s), mask.sum(1), dropout)
-                                    : at::scaled_dot_product_attention(
-                                          q, k, parts[2], mask.unsqueeze(1).unsqueeze(1), dropout);
+    const at::Tensor bias = attention_bias(s);
+    const at::Tensor y =
+        bias.defined()
+            ? ribo::kernels::pair_bias_attention(q, k, parts[2], bias, mask.sum(1), dropout)
+            : at::scaled_dot_product_attention(q, k, parts[2], mask.unsqueeze(1).unsqueeze(1),
+                                               dropout);
     return out_->forward(y.transpose(1, 2).reshape({batch, length, width}));
   }
 
-  // [B, heads, L, L]
-  at::Tensor pair_bias(const ribo::Streams& s) {
-    return ribo::blocks::pair_bias(s.get("pair"), pair_norm_->weight(), pair_norm_->bias(),
-                                   pair_bias_->weight);
+  // [B, heads, L, L], or undefined.
+  at::Tensor attention_bias(const ribo::Streams& s) {
+    at::Tensor bias;
+    if (pair_bias_) {
+      bias = ribo::blocks::pair_bias(s.get("pair"), pair_norm_->weight(), pair_norm_->bias(),
+                                     pair_bias_->weight);
+    }
+    if (bpp_bias_) {
+      const at::Tensor more = ribo::blocks::bpp_bias(s.get("bpp"), bpp_bias_->weight);
+      bias = bias.defined() ? bias + more : more;
+    }
+    return bias;
   }
 
   const Options options_;
   const bool pre_;
   const ribo::blocks::Activation activation_;
   std::shared_ptr<ribo::blocks::Norm> norm1_, norm2_, attention_norm_, pair_norm_;
-  torch::nn::Linear qkv_ = nullptr, pair_bias_ = nullptr, out_ = nullptr;
+  torch::nn::Linear qkv_ = nullptr, pair_bias_ = nullptr, bpp_bias_ = nullptr, out_ = nullptr;
   torch::nn::Linear linear1_ = nullptr, linear2_ = nullptr;
 };
 

@@ -1,18 +1,15 @@
 // The embedded data source: random RNAs, folded, with reactivities drawn from their ensembles.
 #include <ATen/ATen.h>
 
-#include <atomic>
 #include <cmath>
 #include <cstdio>
-#include <exception>
-#include <mutex>
-#include <thread>
 
 #include "common/cache_file.h"
 #include "common/hash.h"
 #include "folding/partition_function.h"
 #include "ribo/plugin.h"
 #include "sequences.h"
+#include "threads/for_each_index.h"
 
 namespace ribo::simulated {
 namespace {
@@ -104,27 +101,9 @@ class FoldCache {
 };
 
 void fold_all(std::vector<Rna>& all) {
-  std::atomic<size_t> next{0};
-  std::mutex mutex;
-  std::exception_ptr failure;
-  const auto work = [&] {
-    try {
-      for (size_t i = next++; i < all.size(); i = next++) {
-        all[i].paired = fold::partition_function(all[i].sequence).paired;
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      failure = std::current_exception();
-      next = all.size();
-    }
-  };
-  std::vector<std::thread> threads;
-  for (unsigned t = 1; t < std::max(1u, std::thread::hardware_concurrency()); ++t) {
-    threads.emplace_back(work);
-  }
-  work();
-  for (std::thread& t : threads) t.join();
-  if (failure) std::rethrow_exception(failure);
+  for_each_index(all.size(), [&](size_t i) {
+    all[i].paired = fold::partition_function(all[i].sequence).paired;
+  });
 }
 
 class Simulated final : public DataSource {
