@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -90,6 +91,13 @@ void sync_folder(const fs::path& folder) {
   if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP) {
     fail("write to", folder, errno);
   }
+}
+
+fs::path cache_folder() {
+  if (const char* own = std::getenv("RIBO_CACHE"); own && *own) return own;
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg) return fs::path(xdg) / "ribo";
+  if (const char* home = std::getenv("HOME"); home && *home) return fs::path(home) / ".cache/ribo";
+  return fs::temp_directory_path() / "ribo-cache";
 }
 
 }  // namespace ribo

@@ -1,9 +1,9 @@
 #include "train/session.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <iterator>
 
+#include "ribo/files.h"
 #include "ribo/log.h"
 #include "train/floors.h"
 #include "train/guarded.h"
@@ -269,13 +269,6 @@ Training Session::prepare(const Process& process) const {
   out.optimizer = optimizer_->make(optimizer_options_.get(), parameters);
   out.schedule = schedule_->make(schedule_options_.get());
   return out;
-}
-
-fs::path cache_folder() {
-  if (const char* own = std::getenv("RIBO_CACHE"); own && *own) return own;
-  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg) return fs::path(xdg) / "ribo";
-  if (const char* home = std::getenv("HOME"); home && *home) return fs::path(home) / ".cache/ribo";
-  return fs::temp_directory_path() / "ribo-cache";
 }
 
 }  // namespace ribo

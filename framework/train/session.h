@@ -73,7 +73,4 @@ class Session {
   std::vector<NamedMetric> metrics_;
 };
 
-/// Where derived files are kept: $RIBO_CACHE, else $XDG_CACHE_HOME/ribo, else ~/.cache/ribo.
-std::filesystem::path cache_folder();
-
 }  // namespace ribo

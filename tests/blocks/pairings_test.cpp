@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -9,6 +11,7 @@
 #include <vector>
 
 #include "folding/partition_function.h"
+#include "train/temp_folder.h"
 
 namespace ribo::pairing {
 namespace {
@@ -66,11 +69,81 @@ TEST(Pairings, WhatDoesNotFitIsFoldedAgainWithTheSameResult) {
   EXPECT_LT(some.folded(), 36u);
 }
 
+void expect_same(const std::vector<Pairs>& got, const std::vector<Pairs>& want) {
+  ASSERT_EQ(got.size(), want.size());
+  for (std::size_t k = 0; k < want.size(); ++k) EXPECT_EQ(*got[k], *want[k]) << k;
+}
+
+TEST(Pairings, TheNextOneReadsThemFromTheFile) {
+  testing::TempFolder folder;
+  const auto file = folder / "new/base_pairing.bin";
+  const auto sequences = random_sequences(kWorthAFile + 10, 20);
+  const auto want = Pairings(kPlenty).of(sequences);
+  expect_same(Pairings(kPlenty, file).of(sequences), want);
+  Pairings next(kPlenty, file);
+  expect_same(next.of(sequences), want);
+  EXPECT_EQ(next.folded(), 0u);
+
+  Pairings small(5000, file);  // takes of it what it may keep
+  expect_same(small.of(sequences), want);
+  EXPECT_GT(small.folded(), 0u);
+  EXPECT_LT(small.folded(), sequences.size());
+}
+
+TEST(Pairings, AFileIsAddedToAndNotMadeForAFew) {
+  testing::TempFolder folder;
+  const auto file = folder / "base_pairing.bin";
+  const auto all = random_sequences(2 * kWorthAFile, 20);
+  const std::vector<std::string> first(all.begin(), all.begin() + kWorthAFile);
+  const std::vector<std::string> second(all.begin() + kWorthAFile, all.end());
+  Pairings(kPlenty, file).of({first[0], first[1]});
+  EXPECT_FALSE(std::filesystem::exists(file));
+  Pairings(0, file).of(first);
+  EXPECT_FALSE(std::filesystem::exists(file));
+  {
+    Pairings a(kPlenty, file), b(kPlenty, file);
+    a.of({});  // both have seen that there is no file yet
+    b.of({});
+    a.of(first);
+    b.of(second);
+  }
+  Pairings next(kPlenty, file);
+  next.of(all);
+  EXPECT_EQ(next.folded(), 0u);
+}
+
+TEST(Pairings, ADamagedFileIsMadeAgain) {
+  testing::TempFolder folder;
+  const auto file = folder / "base_pairing.bin";
+  const auto sequences = random_sequences(kWorthAFile, 20);
+  const auto want = Pairings(kPlenty, file).of(sequences);
+  const auto size = static_cast<std::streamoff>(std::filesystem::file_size(file));
+  for (const std::streamoff at : {std::streamoff{0}, std::streamoff{70}, size / 2, size - 70}) {
+    std::fstream(file, std::ios::in | std::ios::out | std::ios::binary)
+        .seekp(at)
+        .write("ruined", 6);
+    Pairings again(kPlenty, file);
+    expect_same(again.of(sequences), want);
+    EXPECT_EQ(again.folded(), sequences.size()) << at;
+  }
+  Pairings repaired(kPlenty, file);
+  repaired.of(sequences);
+  EXPECT_EQ(repaired.folded(), 0u);
+}
+
+TEST(Pairings, AFileThatCannotBeWrittenChangesNothing) {
+  testing::TempFolder folder;
+  std::ofstream(folder / "file") << "not a folder";
+  const auto sequences = random_sequences(kWorthAFile, 20);
+  expect_same(Pairings(kPlenty, folder / "file/base_pairing.bin").of(sequences),
+              Pairings(kPlenty).of(sequences));
+}
+
 TEST(Pairings, ManyThreadsMayAsk) {
   Pairings pairings(kPlenty);
   const auto sequences = random_sequences(8, 50);
   const auto want = Pairings(kPlenty).of(sequences);
-  std::vector<std::vector<Pairings::Pairs>> got(4);
+  std::vector<std::vector<Pairs>> got(4);
   {
     std::vector<std::jthread> threads;
     for (auto& result : got) threads.emplace_back([&] { result = pairings.of(sequences); });

@@ -1,4 +1,4 @@
-// Files that are either whole or not there.
+// Files that are either whole or not there, and where derived ones belong.
 #pragma once
 
 #include <filesystem>
@@ -24,5 +24,9 @@ RIBO_API void write_file_atomically(const std::filesystem::path& path, std::stri
 
 /// Makes renames and new names in `folder` survive a power cut. Throws Error.
 RIBO_API void sync_folder(const std::filesystem::path& folder);
+
+/// Where derived files are kept: $RIBO_CACHE, else $XDG_CACHE_HOME/ribo, else ~/.cache/ribo. It may
+/// not exist yet. A data source is given it in DataContext.
+RIBO_API std::filesystem::path cache_folder();
 
 }  // namespace ribo

@@ -6,6 +6,7 @@
 
 #include "../pairing_features.h"
 #include "pairings.h"
+#include "ribo/files.h"
 #include "ribo/plugin.h"
 
 namespace {
@@ -35,9 +36,10 @@ struct BasePairing final : ribo::Block {
             "add a projection of each pair's probability to `pair`, making it where there is none; "
             "auto = if there is a `pair` or model.streams gives it a width")
         .choices({"auto", "always", "never"});
-    s.param("cache_mib", &Options::cache_mib,
-            "memory for the pairs of sequences seen before; what no longer fits is folded each "
-            "time it comes")
+    s.param(
+         "cache_mib", &Options::cache_mib,
+         "memory for the pairs of sequences seen before, and a file of them in the cache folder; "
+         "what no longer fits is folded each time it comes; 0 = neither")
         .range(0, 1 << 20);
     return s;
   }
@@ -56,7 +58,8 @@ struct BasePairing final : ribo::Block {
   }
 
   BasePairing(const Options& options, const ribo::Shapes& in)
-      : pairings_(static_cast<size_t>(options.cache_mib) << 20) {
+      : pairings_(static_cast<size_t>(options.cache_mib) << 20,
+                  ribo::cache_folder() / "base_pairing.bin") {
     if (options.single) {
       to_single_ = register_module("to_single", without_bias(2, in.width("single")));
     }
@@ -122,7 +125,7 @@ struct BasePairing final : ribo::Block {
     return bpp;
   }
 
-  std::vector<ribo::pairing::Pairings::Pairs> fold(const std::vector<std::string>& sequences) {
+  std::vector<ribo::pairing::Pairs> fold(const std::vector<std::string>& sequences) {
     try {
       return pairings_.of(sequences);
     } catch (const std::overflow_error& e) {

@@ -1,9 +1,11 @@
 #include "pairings.h"
 
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
 #include "folding/partition_function.h"
+#include "pairing_file.h"
 #include "threads/for_each_index.h"
 
 namespace ribo::pairing {
@@ -36,22 +38,36 @@ constexpr std::size_t kEntryBytes = 160;
 
 }  // namespace
 
-std::vector<Pairings::Pairs> Pairings::of(const std::vector<std::string>& sequences) {
-  std::vector<Pairs> out(sequences.size());
+Pairings::Pairings(std::size_t most_bytes, std::filesystem::path file)
+    : most_bytes_(most_bytes), file_(most_bytes > 0 ? std::move(file) : std::filesystem::path()) {}
+
+Pairings::~Pairings() { save(true); }
+
+std::vector<Pairs> Pairings::of(const std::vector<std::string>& sequences) {
+  std::call_once(file_read_, [this] { merge_file(); });
+  std::vector<Pairs> out;
+  for (const std::string& sequence : sequences) out.push_back(find(sequence));
+  fold(sequences, out);
+  return out;
+}
+
+void Pairings::fold(const std::vector<std::string>& sequences, std::vector<Pairs>& out) {
   std::unordered_map<std::string, std::vector<std::size_t>> missing;
   for (std::size_t row = 0; row < sequences.size(); ++row) {
-    out[row] = find(sequences[row]);
     if (!out[row]) missing[sequences[row]].push_back(row);
   }
+  if (missing.empty()) return;
   std::vector<const std::vector<std::size_t>*> to_fold;
   for (const auto& [sequence, rows] : missing) to_fold.push_back(&rows);
   for_each_index(to_fold.size(), [&](std::size_t k) {
     const std::string& sequence = sequences[to_fold[k]->front()];
     const auto pairs = std::make_shared<const std::vector<Pair>>(likely_pairs(sequence));
     for (const std::size_t row : *to_fold[k]) out[row] = pairs;
+    const std::lock_guard lock(mutex_);
+    ++folded_;
     keep(sequence, pairs);
   });
-  return out;
+  save(false);
 }
 
 std::size_t Pairings::folded() const {
@@ -59,7 +75,7 @@ std::size_t Pairings::folded() const {
   return folded_;
 }
 
-Pairings::Pairs Pairings::find(const std::string& sequence) const {
+Pairs Pairings::find(const std::string& sequence) const {
   const std::lock_guard lock(mutex_);
   const auto it = known_.find(sequence);
   return it == known_.end() ? nullptr : it->second;
@@ -67,9 +83,35 @@ Pairings::Pairs Pairings::find(const std::string& sequence) const {
 
 void Pairings::keep(const std::string& sequence, const Pairs& pairs) {
   const std::size_t bytes = kEntryBytes + sequence.size() + pairs->size() * sizeof(Pair);
+  if (bytes_ + bytes > most_bytes_ || !known_.emplace(sequence, pairs).second) return;
+  bytes_ += bytes;
+  ++unsaved_;
+}
+
+void Pairings::merge_file() {
+  if (file_.empty()) return;
+  const PairsBySequence stored = read_pairings(file_);
   const std::lock_guard lock(mutex_);
-  ++folded_;
-  if (bytes_ + bytes <= most_bytes_ && known_.emplace(sequence, pairs).second) bytes_ += bytes;
+  const std::size_t unsaved = unsaved_;
+  for (const auto& [sequence, pairs] : stored) keep(sequence, pairs);
+  unsaved_ = unsaved;
+}
+
+void Pairings::save(bool at_end) {
+  if (file_.empty()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    // Doubling the file each time, all writings together take a few times its size.
+    if (unsaved_ < (at_end ? kWorthAFile : std::max(kWorthAFile, known_.size() / 2))) return;
+    unsaved_ = 0;
+  }
+  merge_file();  // what other processes have written since
+  PairsBySequence all;
+  {
+    const std::lock_guard lock(mutex_);
+    all = known_;
+  }
+  write_pairings(file_, all);
 }
 
 }  // namespace ribo::pairing
