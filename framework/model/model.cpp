@@ -47,7 +47,7 @@ void ModelNode::set_probe(Probe* probe) {
   for (auto& child : children_) child->set_probe(probe);
 }
 
-Model::Model(const Plan& plan) : torch::nn::Module("model") {
+Model::Model(const Plan& plan) : torch::nn::Module("model"), shapes_(plan.result) {
   auto blocks = std::make_shared<torch::nn::Module>("blocks");
   for (const PlanNode& node : plan.nodes) {
     nodes_.push_back(blocks->register_module(node.id, std::make_shared<ModelNode>(node)));

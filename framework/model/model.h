@@ -47,8 +47,11 @@ class Model : public torch::nn::Module {
   int64_t count_parameters() const;
   void set_probe(ModelNode::Probe* probe);
   const std::vector<std::shared_ptr<ModelNode>>& nodes() const { return nodes_; }
+  /// The plan's streams behind the last block.
+  const Shapes& shapes() const { return shapes_; }
 
  private:
+  const Shapes shapes_;
   std::vector<std::shared_ptr<ModelNode>> nodes_;
 };
 

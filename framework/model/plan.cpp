@@ -190,10 +190,11 @@ void walk_plan(Plan& plan, const Value& model, const std::vector<StreamSpec>& da
   std::vector<std::string> made;
   for (const auto& [name, stream] : shapes.streams()) made.push_back(name);
   for (const auto& member : streams->members) {
-    if (!shapes.has(member.key)) {
+    // A stream that a swap left without its blocks is no mistake; a mistyped one is.
+    const std::string hint = shapes.has(member.key) ? "" : did_you_mean(member.key, made);
+    if (!hint.empty()) {
       diagnostics.error(member.key_mark, "model.streams",
-                        cat("no block makes a stream \"", member.key, "\"",
-                            did_you_mean(member.key, made)));
+                        cat("no block makes a stream \"", member.key, "\"", hint));
     }
   }
 }

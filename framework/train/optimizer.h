@@ -7,14 +7,18 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ribo/schema.h"
 
 namespace ribo {
 
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+struct Parameter {
+  std::string name;
+  at::Tensor tensor;
+  double factor = 1;  // of the learning rate
+};
+using Parameters = std::vector<Parameter>;
 
 class Optimizer {
  public:
@@ -32,11 +36,22 @@ class Optimizer {
 
 struct OptimizerFactory {
   std::shared_ptr<const SchemaBase> schema;
-  std::function<std::shared_ptr<Optimizer>(const void* options, const NamedTensors& parameters)>
-      make;
+  std::function<std::shared_ptr<Optimizer>(const void* options, const Parameters& parameters)> make;
 };
 
-/// The optimizers by their `type`: adamw.
+/// The optimizers by their `type`: adamw, ranger.
 const std::map<std::string, OptimizerFactory, std::less<>>& optimizers();
+
+/// Whether weight decay applies: it pulls towards zero, which means nothing for biases, norms, or
+/// the logarithms of Mamba's decay rates. `exempt`: endings of names.
+bool decays(const Parameter& parameter, const std::vector<std::string>& exempt);
+
+/// The tensor `key` of a saved state. Throws Error where it is missing or has another shape than
+/// `like` (undefined: any).
+at::Tensor take_state(const std::map<std::string, at::Tensor>& state, const std::string& key,
+                      const at::Tensor& like);
+
+OptimizerFactory adamw_factory();
+OptimizerFactory ranger_factory();
 
 }  // namespace ribo

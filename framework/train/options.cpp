@@ -13,6 +13,9 @@ Schema<TrainOptions> train_schema() {
   s.param("accumulate", &O::accumulate, "forward and backward passes that share one update")
       .range(1, 1024);
   s.param("valid_batch", &O::valid_batch, "sequences in one validation batch").range(1, 1e6);
+  s.param("flip_average", &O::flip_average,
+          "predict as the mean over both directions of the sequence, for models trained with the "
+          "data source's flip");
   s.param("bucket", &O::bucket, "put sequences of similar length into one batch");
   s.param("optimizer", &O::optimizer, "{type: adamw, lr: 1e-3, ...}").required();
   s.param("schedule", &O::schedule, "{type: cosine, warmup: 100u, ...}").required();

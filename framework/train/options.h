@@ -14,6 +14,7 @@ struct TrainOptions {
   int64_t batch = 32;
   int64_t accumulate = 1;
   int64_t valid_batch = 64;
+  bool flip_average = false;
   bool bucket = true;
   Value optimizer;
   Value schedule;

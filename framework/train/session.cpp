@@ -262,9 +262,9 @@ Training Session::prepare(const Process& process) const {
   }
   out.floors = compute_floors(out.train->split(), *out.valid, metrics_, plan_.result);
   out.model = build_model();
-  NamedTensors parameters;
+  Parameters parameters;
   for (const auto& item : out.model->named_parameters()) {
-    parameters.emplace_back(item.key(), item.value());
+    parameters.push_back({item.key(), item.value()});
   }
   out.optimizer = optimizer_->make(optimizer_options_.get(), parameters);
   out.schedule = schedule_->make(schedule_options_.get());

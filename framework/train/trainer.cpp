@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "model/flip.h"
 #include "ribo/log.h"
 #include "train/precision.h"
 #include "train/signals.h"
@@ -60,7 +61,7 @@ class Swapped {
 
 Trainer::Trainer(Training training) : t_(std::move(training)) {
   for (const auto& item : t_.model->named_parameters()) {
-    parameters_.emplace_back(item.key(), item.value());
+    names_.push_back(item.key());
     weights_.push_back(item.value());
     if (t_.options.ema > 0) average_.push_back(item.value().detach().clone());
   }
@@ -218,7 +219,7 @@ void Trainer::validate() {
   const auto predict = [this](Streams& streams) {
     to_device(streams, t_.device);
     AutocastScope autocast(t_.device.type(), t_.options.precision);
-    t_.model->forward(streams);
+    t_.options.flip_average ? forward_both_ways(*t_.model, streams) : t_.model->forward(streams);
   };
   const Evaluation evaluation = evaluate(*t_.valid, predict, t_.loss.get(), t_.metrics);
   ValidationDone event{state_.update, epochs(), seconds(), evaluation.loss, {}, false};
@@ -251,7 +252,7 @@ void Trainer::save(bool best) {
     for (const auto& [name, tensor] : checkpoint.model) {
       checkpoint.training["weight." + name] = tensor;
     }
-    for (size_t i = 0; i < average_.size(); ++i) checkpoint.model[parameters_[i].first] = average_[i];
+    for (size_t i = 0; i < average_.size(); ++i) checkpoint.model[names_[i]] = average_[i];
   }
   for (auto& [name, tensor] : t_.optimizer->state()) {
     checkpoint.training["optimizer." + name] = tensor;
@@ -280,7 +281,7 @@ void Trainer::resume(const std::filesystem::path& path) {
     throw Error(cat(path.string(), ": ", e.what()));
   }
   for (size_t i = 0; i < average_.size(); ++i) {
-    average_[i].copy_(checkpoint.model.at(parameters_[i].first));
+    average_[i].copy_(checkpoint.model.at(names_[i]));
   }
   const auto restore = [&](const char* name, at::Device device) {
     const auto it = checkpoint.training.find(name);

@@ -70,8 +70,8 @@ class Trainer {
   }
 
   Training t_;
-  NamedTensors parameters_;
-  std::vector<at::Tensor> weights_;   // of parameters_, in order
+  std::vector<std::string> names_;    // of the parameters, in order
+  std::vector<at::Tensor> weights_;   // they themselves
   std::vector<at::Tensor> average_;   // their moving average; empty without EMA
   TrainerState state_;
   int64_t updates_per_epoch_ = 0, total_updates_ = 0;

@@ -49,7 +49,7 @@ struct Row {
 
 // What a step works on; made anew for each measurement, so that its memory is seen.
 struct Network {
-  NamedTensors parameters;
+  Parameters parameters;
   std::function<at::Tensor(const at::Tensor& tokens)> forward;
 };
 

@@ -96,7 +96,9 @@ TEST_F(Ribonanza, FlipTurnsSequenceAndLabelsTogether) {
       ASSERT_TRUE(same(drawn, train->get(i, draw))) << "equal draws give equal samples";
       if (same(drawn, plain)) continue;
       ++flipped;
+      EXPECT_TRUE(drawn.get("reversed").item<bool>());
       Streams back;  // turning it once more gives the sample as measured
+      back.set("reversed", at::scalar_tensor(false, at::kBool));
       back.set("tokens", drawn.get("tokens").flip(0));
       back.set("target.reactivity", drawn.get("target.reactivity").flip(0));
       back.set("signal_to_noise", drawn.get("signal_to_noise"));

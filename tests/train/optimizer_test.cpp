@@ -13,17 +13,16 @@ namespace {
 
 using testing::error_of;
 
-NamedTensors make_parameters() {
+Parameters make_parameters() {
   at::manual_seed(1);
-  NamedTensors out;
-  out.emplace_back("proj.weight", at::randn({3, 4}).set_requires_grad(true));
-  out.emplace_back("proj.bias", at::randn({3}).set_requires_grad(true));
-  out.emplace_back("mixer.A_log", at::randn({3, 2}).set_requires_grad(true));
-  return out;
+  return {{"proj.weight", at::randn({3, 4}).set_requires_grad(true)},
+          {"proj.bias", at::randn({3}).set_requires_grad(true)},
+          {"mixer.A_log", at::randn({3, 2}).set_requires_grad(true)}};
 }
 
-std::shared_ptr<Optimizer> make(const NamedTensors& parameters, const std::string& yaml = "{}") {
-  const OptimizerFactory& factory = optimizers().at("adamw");
+std::shared_ptr<Optimizer> make(const Parameters& parameters, const std::string& yaml = "{}",
+                                const std::string& type = "adamw") {
+  const OptimizerFactory& factory = optimizers().at(type);
   Diagnostics diagnostics;
   const auto options = factory.schema->make_options();
   factory.schema->parse(read_yaml(yaml, "t"), "optimizer", {}, diagnostics, options.get());
@@ -31,9 +30,9 @@ std::shared_ptr<Optimizer> make(const NamedTensors& parameters, const std::strin
   return factory.make(options.get(), parameters);
 }
 
-void set_gradients(const NamedTensors& parameters, uint64_t seed) {
+void set_gradients(const Parameters& parameters, uint64_t seed) {
   at::manual_seed(seed);
-  for (const auto& [name, p] : parameters) p.mutable_grad() = at::randn_like(p).detach();
+  for (const auto& [name, p, factor] : parameters) p.mutable_grad() = at::randn_like(p).detach();
 }
 
 TEST(AdamW, TakesTheStepOfThePaper) {
@@ -60,24 +59,79 @@ TEST(AdamW, TakesTheStepOfThePaper) {
   EXPECT_EQ(adamw->learning_rate(), 0.1) << "a factor is not a new rate";
 }
 
-TEST(AdamW, OnlyMatricesDecayAndNotTheDecayRatesOfMamba) {
-  const NamedTensors parameters = make_parameters();
-  const auto adamw = make(parameters, "{lr: 0.1, weight_decay: 0.5}");
+TEST(Ranger, TakesTheStepOfThePapers) {
+  // One matrix of one output with two inputs, so that centralization takes the gradients' mean away.
+  at::Tensor p = at::tensor({2.0f, -1.0f}).view({1, 2}).set_requires_grad(true);
+  const auto ranger = make({{"w", p, 0.5}},
+                           "{lr: 0.1, weight_decay: 0.5, betas: [0.9, 0.99], eps: 1e-5, "
+                           "lookahead: 3, lookahead_alpha: 0.5}",
+                           "ranger");
+  double m[2] = {}, v[2] = {}, want[2] = {2, -1}, slow[2] = {2, -1};
+  int adaptive = 0;
+  for (int t = 1; t <= 12; ++t) {
+    const double raw[2] = {std::sin(t), std::cos(3 * t)}, lr = 0.1 * 0.5 / t;
+    p.mutable_grad() = at::tensor({raw[0], raw[1]}, at::kFloat).view({1, 2});
+    ranger->step(1.0 / t);
+    const double rho_inf = 2 / (1 - 0.99) - 1;
+    const double rho = rho_inf - 2 * t * std::pow(0.99, t) / (1 - std::pow(0.99, t));
+    for (int i = 0; i < 2; ++i) {
+      const double g = raw[i] - (raw[0] + raw[1]) / 2;
+      m[i] = 0.9 * m[i] + 0.1 * g;
+      v[i] = 0.99 * v[i] + 0.01 * g * g;
+      want[i] -= lr * 0.5 * want[i];
+      const double m_hat = m[i] / (1 - std::pow(0.9, t));
+      if (rho > 5) {
+        const double r = std::sqrt((rho - 4) * (rho - 2) * rho_inf /
+                                   ((rho_inf - 4) * (rho_inf - 2) * rho));
+        want[i] -= lr * r * m_hat * std::sqrt(1 - std::pow(0.99, t)) / (std::sqrt(v[i]) + 1e-5);
+        ++adaptive;
+      } else {
+        want[i] -= lr * m_hat;
+      }
+      if (t % 3 == 0) want[i] = slow[i] += 0.5 * (want[i] - slow[i]);
+      EXPECT_NEAR(p[0][i].item<double>(), want[i], 2e-6) << "step " << t;
+    }
+  }
+  EXPECT_GT(adaptive, 0);
+  EXPECT_LT(adaptive, 24) << "both branches of RAdam";
+}
+
+// What every optimizer does.
+class EveryOptimizer : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(All, EveryOptimizer, ::testing::Values("adamw", "ranger"));
+
+TEST_P(EveryOptimizer, AFactorScalesTheRate) {
+  const auto moved = [&](double factor) {
+    Parameters parameters = make_parameters();
+    for (auto& p : parameters) p.factor = factor;
+    const at::Tensor before = parameters[0].tensor.detach().clone();
+    const auto optimizer = make(parameters, "{weight_decay: 0}", GetParam());
+    set_gradients(parameters, 1);
+    optimizer->step(1);
+    return at::Tensor(before - parameters[0].tensor.detach());
+  };
+  EXPECT_TRUE(at::allclose(moved(0.25), moved(1) * 0.25, 1e-3, 1e-6));
+  EXPECT_TRUE(at::equal(moved(0), at::zeros({3, 4})));
+}
+
+TEST_P(EveryOptimizer, OnlyMatricesDecayAndNotTheDecayRatesOfMamba) {
+  const Parameters parameters = make_parameters();
+  const auto optimizer = make(parameters, "{lr: 0.1, weight_decay: 0.5}", GetParam());
   std::vector<at::Tensor> before;
-  for (const auto& [name, p] : parameters) {
+  for (const auto& [name, p, factor] : parameters) {
     before.push_back(p.detach().clone());
     p.mutable_grad() = at::zeros_like(p).detach();
   }
-  adamw->step(1);
-  EXPECT_TRUE(at::allclose(parameters[0].second, before[0] * 0.95));
-  EXPECT_TRUE(at::equal(parameters[1].second, before[1]));
-  EXPECT_TRUE(at::equal(parameters[2].second, before[2]));
+  optimizer->step(1);
+  EXPECT_TRUE(at::allclose(parameters[0].tensor, before[0] * 0.95));
+  EXPECT_TRUE(at::equal(parameters[1].tensor, before[1]));
+  EXPECT_TRUE(at::equal(parameters[2].tensor, before[2]));
 }
 
-TEST(AdamW, ItsStateGoesOnWhereItStopped) {
-  const NamedTensors first = make_parameters(), second = make_parameters();
-  const auto a = make(first), b = make(second);
-  for (uint64_t step = 0; step < 3; ++step) {
+TEST_P(EveryOptimizer, ItsStateGoesOnWhereItStopped) {
+  const Parameters first = make_parameters(), second = make_parameters();
+  const auto a = make(first, "{}", GetParam()), b = make(second, "{}", GetParam());
+  for (uint64_t step = 0; step < 8; ++step) {
     set_gradients(first, step);
     a->step(0.5);
   }
@@ -85,43 +139,43 @@ TEST(AdamW, ItsStateGoesOnWhereItStopped) {
   for (const auto& [name, tensor] : a->state()) state[name] = tensor.clone();
   {
     at::NoGradGuard no_grad;
-    for (size_t i = 0; i < first.size(); ++i) at::Tensor(second[i].second).copy_(first[i].second);
+    for (size_t i = 0; i < first.size(); ++i) at::Tensor(second[i].tensor).copy_(first[i].tensor);
   }
   b->load_state(state);
-  for (uint64_t step = 3; step < 6; ++step) {
+  for (uint64_t step = 8; step < 20; ++step) {
     set_gradients(first, step);
     set_gradients(second, step);
     a->step(0.25);
     b->step(0.25);
   }
   for (size_t i = 0; i < first.size(); ++i) {
-    EXPECT_TRUE(at::equal(first[i].second, second[i].second)) << first[i].first;
+    EXPECT_TRUE(at::equal(first[i].tensor, second[i].tensor)) << first[i].name;
   }
 }
 
-TEST(AdamW, AParameterWithoutAGradientStays) {
-  const NamedTensors parameters = make_parameters();
-  const auto adamw = make(parameters, "{weight_decay: 0.5}");
+TEST_P(EveryOptimizer, AParameterWithoutAGradientStays) {
+  const Parameters parameters = make_parameters();
+  const auto optimizer = make(parameters, "{weight_decay: 0.5}", GetParam());
   set_gradients(parameters, 1);
-  parameters[0].second.mutable_grad().reset();
-  const at::Tensor before = parameters[0].second.detach().clone();
-  adamw->step(1);
-  EXPECT_TRUE(at::equal(parameters[0].second, before));
-  EXPECT_FALSE(adamw->state().contains("exp_avg.proj.weight"));
+  parameters[0].tensor.mutable_grad().reset();
+  const at::Tensor before = parameters[0].tensor.detach().clone();
+  optimizer->step(1);
+  EXPECT_TRUE(at::equal(parameters[0].tensor, before));
+  EXPECT_FALSE(optimizer->state().contains("exp_avg.proj.weight"));
 }
 
-TEST(AdamW, SaysWhatAStateLacks) {
-  const NamedTensors parameters = make_parameters();
-  const auto adamw = make(parameters);
+TEST_P(EveryOptimizer, SaysWhatAStateLacks) {
+  const Parameters parameters = make_parameters();
+  const auto optimizer = make(parameters, "{}", GetParam());
   set_gradients(parameters, 1);
-  adamw->step(1);
-  auto state = adamw->state();
+  optimizer->step(1);
+  auto state = optimizer->state();
   state.erase("exp_avg_sq.proj.bias");
-  EXPECT_EQ(error_of([&] { adamw->load_state(state); }),
+  EXPECT_EQ(error_of([&] { optimizer->load_state(state); }),
             "the optimizer's state lacks exp_avg_sq.proj.bias");
-  state = adamw->state();
+  state = optimizer->state();
   state["exp_avg.proj.weight"] = at::zeros({4, 3});
-  EXPECT_EQ(error_of([&] { adamw->load_state(state); }),
+  EXPECT_EQ(error_of([&] { optimizer->load_state(state); }),
             "the optimizer's state has another shape for exp_avg.proj.weight");
 }
 

@@ -64,9 +64,9 @@ Training make(const TinyRun& s, const fs::path& directory, Observers observers =
   at::manual_seed(s.seed);
   Training t;
   t.model = std::make_shared<Model>(plan);
-  NamedTensors parameters;
+  Parameters parameters;
   for (const auto& item : t.model->named_parameters()) {
-    parameters.emplace_back(item.key(), item.value());
+    parameters.push_back({item.key(), item.value()});
   }
   Diagnostics diagnostics;
   const auto& adamw = optimizers().at("adamw");

@@ -1,5 +1,7 @@
 #include "ribonanza/ribonanza_source.h"
 
+#include <ATen/ops/scalar_tensor.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -38,6 +40,7 @@ class RibonanzaSplit final : public Split {
     constexpr auto kColumns = static_cast<int64_t>(kExperiments);
     ProfileSample out = profile_sample(letters, kColumns, kColumns);
     if (flip) std::reverse(out.tokens, out.tokens + length);
+    if (flip_) out.streams.set("reversed", at::scalar_tensor(flip, at::kBool));
     for (size_t e = 0; e < kExperiments; ++e) {
       if (!sample.use[e]) continue;
       const Profile& profile = table_[sample.sequence].profiles[e];
@@ -87,7 +90,7 @@ Schema<RibonanzaSource::Options> RibonanzaSource::schema() {
           "without `valid`: the share of the training sequences held out, chosen by sequence and "
           "seed; overlapping or related sequences can fall on both sides")
       .range(0, 0.9);
-  s.param("flip", &Options::flip, "reverse half of the training samples at random");
+  s.param("flip", &Options::flip, "reverse half of the training samples at random; `reversed` tells the blocks which");
   s.param("max_length", &Options::max_length, "drop longer training and validation sequences")
       .range(1, 1 << 20);
   s.param("limit", &Options::limit, "only the first so many sequences of each split")
@@ -158,16 +161,18 @@ void RibonanzaSource::add_split(const std::string& name, const ProfileTable& tab
   report_.push_back(cat(name, ": ", selection.describe()));
   hashes_[name] = sequence_hashes(table, selection);
   splits_[name] = std::make_shared<RibonanzaSplit>(table, std::move(selection.samples),
-                                                   options_.clip, options_.flip && name == "train");
+                                                   options_.clip, options_.flip);
 }
 
 std::vector<StreamSpec> RibonanzaSource::streams() const {
   constexpr auto kColumns = static_cast<int64_t>(kExperiments);
-  return {
+  std::vector<StreamSpec> out = {
       {"tokens", {dim::length}, at::kLong, static_cast<double>(kPadToken), {}},
       {"target.reactivity", {dim::length, kColumns}, at::kFloat, kNaN, {"2a3", "dms"}},
       {"signal_to_noise", {kColumns}, at::kFloat, kNaN, {"2a3", "dms"}},
   };
+  if (options_.flip) out.push_back({"reversed", {}, at::kBool, 0, {}});
+  return out;
 }
 
 std::shared_ptr<const Split> RibonanzaSource::split(std::string_view name) const {
