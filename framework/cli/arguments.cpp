@@ -9,11 +9,13 @@
 namespace ribo::cli {
 
 bool parse(const Arguments& arguments, const std::string& usage, po::options_description options,
-           const std::string& positional, po::variables_map& values) {
+           const std::string& words_option, po::variables_map& values) {
+  const bool takes_all = words_option.ends_with("...");
+  const std::string positional = words_option.substr(0, words_option.size() - (takes_all ? 3 : 0));
   options.add(common_options());
   options.add_options()("help,h", "this text");
   po::positional_options_description words;
-  if (!positional.empty()) words.add(positional.c_str(), 1);
+  if (!positional.empty()) words.add(positional.c_str(), takes_all ? -1 : 1);
   namespace style = po::command_line_style;
   try {
     // Guessing would read a mistyped option as another one.
@@ -29,8 +31,11 @@ bool parse(const Arguments& arguments, const std::string& usage, po::options_des
       return false;
     }
     po::notify(values);
-  } catch (const po::required_option&) {
-    throw ConfigError(cat("say which ", positional, "\n", usage.substr(0, usage.find('\n'))));
+  } catch (const po::required_option& e) {
+    const std::string& name = e.get_option_name();  // "--pipeline"
+    const bool is_word = name == "--" + positional;
+    throw ConfigError(cat("say which ", is_word ? positional : name, "\n",
+                          usage.substr(0, usage.find('\n'))));
   } catch (const po::too_many_positional_options_error&) {
     throw ConfigError(cat("too many words on the command line; ",
                           usage.substr(0, usage.find('\n')), " (see --help)"));

@@ -17,6 +17,7 @@ namespace {
 constexpr const char* kUsage =
     R"(Usage: ribo-run PIPELINE.yaml [options]      train the model of a pipeline
        ribo-run check PIPELINE.yaml            its blocks, shapes and costs; proves that it runs
+       ribo-run predict RUN --input x.fasta    what a trained model says of sequences
        ribo-run plugins                        the plugins found, and why any was refused
        ribo-run inspect [NAME]                 a block, data source, loss ...: its parameters
        ribo-run VERB --help                    the options of a verb
@@ -31,7 +32,8 @@ int run(ribo::cli::Arguments arguments) {
   const std::map<std::string, Verb> verbs = {{"train", ribo::cli::train},
                                              {"check", ribo::cli::check},
                                              {"plugins", ribo::cli::plugins},
-                                             {"inspect", ribo::cli::inspect}};
+                                             {"inspect", ribo::cli::inspect},
+                                             {"predict", ribo::cli::predict}};
   if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" ||
       arguments[0] == "help") {
     (arguments.empty() ? std::cerr : std::cout) << kUsage;

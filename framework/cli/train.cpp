@@ -13,6 +13,7 @@
 #include "train/run_dir.h"
 #include "train/session.h"
 #include "train/signals.h"
+#include "train/stream_specs.h"
 
 namespace ribo::cli {
 namespace fs = std::filesystem;
@@ -173,6 +174,7 @@ int train(const Arguments& arguments) {
               "run");
   }
   write_file_atomically(directory / "pipeline.yaml", yaml);
+  write_stream_specs(directory / "streams.json", session.specs());
   fs::remove(directory / "finished");
 
   Training training = session.prepare({});

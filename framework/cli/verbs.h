@@ -19,12 +19,13 @@ int train(const Arguments& arguments);
 int check(const Arguments& arguments);
 int plugins(const Arguments& arguments);
 int inspect(const Arguments& arguments);
+int predict(const Arguments& arguments);
 
 namespace po = boost::program_options;
 
 /// Parses strictly: no guessed abbreviations, unknown options are ConfigErrors with a suggestion.
-/// `positional` names the option that takes the words without a dash ("" = none). Returns false
-/// after it printed the help.
+/// `positional` names the option that takes the words without a dash ("" = none; "name..." = all of
+/// them). Returns false after it printed the help.
 bool parse(const Arguments& arguments, const std::string& usage, po::options_description options,
            const std::string& positional, po::variables_map& values);
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 namespace ribo {
@@ -54,6 +55,23 @@ fs::path folder_of(const fs::path& path) {
 }
 
 }  // namespace
+
+Reading read_file(const fs::path& path) {
+  const bool is_standard = path == "-";
+  const fs::path name = is_standard ? "standard input" : path;
+  const auto file =
+      std::make_shared<Descriptor>(is_standard ? ::dup(STDIN_FILENO) : open_retrying(path, O_RDONLY));
+  if (file->get() < 0) fail("read", name, errno);
+  ::posix_fadvise(file->get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+  return [file, name](char* buffer, size_t size) {
+    ssize_t n;
+    do {
+      n = ::read(file->get(), buffer, size);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) fail("read", name, errno);
+    return static_cast<size_t>(n);
+  };
+}
 
 void write_file_atomically(const fs::path& path, const std::function<void(const Sink&)>& writer) {
   static std::atomic<unsigned> counter{0};

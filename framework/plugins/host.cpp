@@ -21,6 +21,7 @@ struct Kept {
   dll::shared_library library;
   Plugin plugin;
   std::vector<std::shared_ptr<torch::Library>> operators;
+  bool is_set_up = false;
 };
 std::vector<std::unique_ptr<Kept>>& kept() {
   static auto* all = new std::vector<std::unique_ptr<Kept>>();
@@ -84,9 +85,11 @@ std::string message_of(const std::exception& e) {
 // Holds what a setup function registers until all of it is known to be good.
 class Host::Collector final : public Registrar {
  public:
-  explicit Collector(std::string prefix) : prefix_(std::move(prefix)) {}
+  // `again`: another host of this process has set the plugin up, so that its operators are defined.
+  Collector(std::string prefix, bool again) : prefix_(std::move(prefix)), again_(again) {}
 
   void ops(const std::string& ns, const std::function<void(torch::Library&)>& define) override {
+    if (again_) return;
     auto library = std::make_shared<torch::Library>(torch::Library::FRAGMENT, ns, std::nullopt,
                                                     __FILE__, __LINE__);
     define(*library);
@@ -114,6 +117,7 @@ class Host::Collector final : public Registrar {
     provides.push_back(cat(kind, " ", full));
   }
   std::string prefix_;
+  const bool again_;
 };
 
 Host::Host(const std::vector<fs::path>& extra) {
@@ -176,7 +180,10 @@ std::string Host::load(const fs::path& given, bool built_in) {
   if (std::string wrong = check_info(*info); !wrong.empty()) return wrong;
 
   k.plugin = {file, info->name, info->version, info->doc, built_in, {}};
-  Collector found(built_in ? "" : k.plugin.name + "/");
+  const bool again = std::any_of(kept().begin(), kept().end(), [&](const auto& other) {
+    return other->is_set_up && other->plugin.file == file;
+  });
+  Collector found(built_in ? "" : k.plugin.name + "/", again);
   try {
     info->setup(found);
   } catch (const std::exception& e) {
@@ -203,6 +210,7 @@ std::string Host::load(const fs::path& given, bool built_in) {
   merge(metrics_, found.metrics, "metric");
   k.plugin.provides = std::move(found.provides);
   k.operators = std::move(found.operators);
+  k.is_set_up = true;
   plugins_.push_back(&k.plugin);
   return "";
 }

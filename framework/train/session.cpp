@@ -175,6 +175,13 @@ std::shared_ptr<Product> Session::make(const Chosen<Factory>& chosen, const Args
   });
 }
 
+void Session::assume(std::vector<StreamSpec> specs) {
+  specs_ = std::move(specs);
+  Diagnostics diagnostics;
+  walk_plan(plan_, *pipeline_.root.find("model"), specs_, diagnostics);
+  diagnostics.throw_if_any();
+}
+
 void Session::open() {
   DataContext context;
   context.base = fs::absolute(pipeline_.file).parent_path();
@@ -186,14 +193,14 @@ void Session::open() {
     throw Error(cat("cannot create the cache folder ", context.cache.string(), ": ", ec.message(),
                     "; set RIBO_CACHE to a writable folder"));
   }
+  std::vector<StreamSpec> specs;
   origin_of(data_choice_).guard_foreign([&] {
     data_ = data_choice_.entry->factory.make(data_choice_.options.get(), context);
-    specs_ = data_->streams();
+    specs = data_->streams();
   });
+  assume(std::move(specs));
 
   Diagnostics diagnostics;
-  walk_plan(plan_, *pipeline_.root.find("model"), specs_, diagnostics);
-  diagnostics.throw_if_any();
   const auto fits = [&](auto& product, const Mark& mark) {
     Shapes shapes = plan_.result;
     try {

@@ -28,6 +28,10 @@ class Session {
   /// ConfigError for blocks, losses or metrics that don't fit it.
   void open();
 
+  /// Walks the plan over these streams instead, so that the model can be built without its data;
+  /// there are then no splits, loss and metrics. Throws ConfigError for blocks that don't fit.
+  void assume(std::vector<StreamSpec> specs);
+
   // After the constructor:
   const Pipeline& pipeline() const { return pipeline_; }
   const plugins::Host& host() const { return *host_; }
@@ -36,17 +40,20 @@ class Session {
   uint64_t seed() const { return seed_; }
   at::Device device() const;
 
-  // After open():
+  // After open() or assume():
   const Plan& plan() const { return plan_; }
   const std::vector<StreamSpec>& specs() const { return specs_; }
+
+  // After open():
   const DataSource& data() const { return *data_; }
   std::shared_ptr<const Split> split(std::string_view name) const;  // throws Error if absent
   const std::shared_ptr<const Loss>& loss() const { return loss_; }
   const std::vector<NamedMetric>& metrics() const { return metrics_; }
 
   /// Seeds torch's generators, builds the model on `device()`, and the rest of a training but its
-  /// name, directory and observers.
+  /// name, directory and observers. After open().
   Training prepare(const Process& process) const;
+  /// The model alone, with its generators seeded the same. After open() or assume().
   std::shared_ptr<Model> build_model() const;
 
  private:

@@ -15,6 +15,10 @@ namespace {
 // `timeout` and some schedulers signal a process and then its group: one request, two signals.
 constexpr int64_t kSameRequest = 1'000'000'000;  // ns
 
+constexpr char kRunHint[] = "\nstopping after this update; press Ctrl-C again to stop at once\n";
+constexpr char kVerbHint[] = "\nstopping; press Ctrl-C again to stop at once\n";
+
+std::atomic<const char*> hint{kRunHint};
 std::atomic<int> first_signal{0};
 std::atomic<int64_t> first_interrupt{0};  // when, in ns; 0 = none yet
 static_assert(std::atomic<int64_t>::is_always_lock_free, "a signal handler may not lock");
@@ -29,9 +33,9 @@ int64_t now() {
 void on_interrupt() {
   int64_t first = 0;
   if (first_interrupt.compare_exchange_strong(first, now())) {
-    constexpr char hint[] = "\nstopping after this update; press Ctrl-C again to stop at once\n";
+    const char* const text = hint;
     // Nobody to tell if this fails.
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, hint, sizeof hint - 1);
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, text, std::strlen(text));
   } else if (now() - first >= kSameRequest) {
     std::signal(SIGINT, SIG_DFL);
     std::raise(SIGINT);  // ends the process when this handler returns
@@ -72,6 +76,14 @@ void install_run_signals() {
     return true;
   }();
   static_cast<void>(installed);
+}
+
+void install_verb_signals() {
+  hint = kVerbHint;
+  if (!is_ignored(SIGINT)) set(SIGINT, on_signal, SA_RESTART);
+  if (!is_ignored(SIGHUP)) set(SIGHUP, on_signal, SA_RESTART);
+  set(SIGTERM, on_signal, SA_RESTART);
+  set(SIGPIPE, SIG_IGN, 0);
 }
 
 bool stop_requested() { return stop_signal() != 0; }

@@ -1,4 +1,4 @@
-// Ctrl-C, SLURM's SIGTERM and a closed terminal during a run.
+// Ctrl-C, SLURM's SIGTERM and a closed terminal.
 #pragma once
 
 #include "ribo/error.h"
@@ -13,10 +13,14 @@ namespace ribo {
 /// Error if the system refuses.
 RIBO_API void install_run_signals();
 
-/// Whether SIGINT or SIGTERM has come since install_run_signals().
+/// The same for a verb that answers and ends: SIGHUP asks it to stop as well (unless it was ignored,
+/// as under nohup), so that it can tidy up. A closed pipe is an error of the write to it.
+RIBO_API void install_verb_signals();
+
+/// Whether one of these signals has come since they were installed.
 RIBO_API bool stop_requested();
 
-/// The first of them that came (SIGINT or SIGTERM), or 0.
+/// The first of them that came, or 0.
 RIBO_API int stop_signal();
 
 }  // namespace ribo

@@ -67,7 +67,8 @@ TEST_F(Runs, LeaveAWholeDirectory) {
   const fs::path directory = only_run();
   ASSERT_FALSE(directory.empty());
   EXPECT_THAT(outcome.err, HasSubstr(fs::canonical(directory).string()));
-  for (const char* name : {"checkpoints/last", "checkpoints/best", "checkpoints/last/manifest.json",
+  for (const char* name : {"streams.json", "checkpoints/last", "checkpoints/best",
+                           "checkpoints/last/manifest.json",
                            "checkpoints/last/model.safetensors"}) {
     EXPECT_TRUE(fs::exists(directory / name)) << name;
   }

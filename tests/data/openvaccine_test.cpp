@@ -116,8 +116,8 @@ TEST_F(OpenVaccine, ErrorsNameFileLineAndRemedy) {
   EXPECT_TRUE(failure(good + replaced(bad, "deg_pH10", "deg_pH1O"))
                   .starts_with(":2: the key `deg_pH10` is missing; did you mean"));
   EXPECT_EQ(failure(replaced(bad, "ACGU", "ACXU")),
-            ":1: `X` at position 3 of the sequence is not one of A C G U T N; write a modified "
-            "residue as N");
+            ":1: `X` at position 3 of the sequence is not one of A C G U T N; write a modified or "
+            "unknown residue as N");
   EXPECT_EQ(failure(replaced(bad, "ACGU", "ACG")),
             ":1: the sequence has 3 letters, but seq_length is 4");
   EXPECT_EQ(

@@ -95,8 +95,8 @@ TEST_F(RibonanzaTable, ColumnsComeInAnyOrderFromAnyNumberOfFiles) {
 
 TEST_F(RibonanzaTable, ErrorsNameFileLineAndRemedy) {
   EXPECT_EQ(failure(std::string(kHeader) + "a,ACG,2A3_MaP,1,1,,,\nb,\"AX\nG\",DMS_MaP,1,1,,,\n"),
-            ":3: `X` at position 2 of the sequence is not one of A C G U T N; write a modified "
-            "residue as N");
+            ":3: `X` at position 2 of the sequence is not one of A C G U T N; write a modified or "
+            "unknown residue as N");
   EXPECT_EQ(row_failure("a,ACG,2A3_MaP,1,1,,0.1.2,"),
             ":2: `0.1.2` in column `reactivity_0002` is not a number; leave the field empty where "
             "nothing was measured");

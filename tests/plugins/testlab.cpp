@@ -1,5 +1,6 @@
 // A plugin as a lab outside this repository writes it, and things that fail where they are told to.
 #include <ATen/ATen.h>
+#include <torch/library.h>
 
 #include <stdexcept>
 
@@ -133,6 +134,9 @@ struct FailingData final : ribo::DataSource {
 }  // namespace
 
 RIBO_PLUGIN(testlab, "1.2.3", "Blocks of a lab that tests ribo-run") {
+  plugin.ops("testlab", [](torch::Library& m) {
+    m.def("twice", [](const at::Tensor& x) -> at::Tensor { return 2 * x; });
+  });
   plugin.block<Scale>("scale");
   plugin.block<FailingBlock>("failing");
   plugin.loss<FailingLoss>("failing");

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ribo/letters.h"
 #include "ribo/schema.h"
 #include "ribo/shapes.h"
 #include "ribo/streams.h"
@@ -57,19 +58,5 @@ class RIBO_API DataSource {
   /// What a user should know about what was read and skipped, a line each.
   virtual std::vector<std::string> report() const { return {}; }
 };
-
-/// A C G U/T N (either case) -> 0 1 2 3 4; -1 for any other letter.
-constexpr int64_t token_of(char letter) {
-  switch (letter) {
-    case 'A': case 'a': return 0;
-    case 'C': case 'c': return 1;
-    case 'G': case 'g': return 2;
-    case 'U': case 'u': case 'T': case 't': return 3;
-    case 'N': case 'n': return 4;
-    default: return -1;
-  }
-}
-inline constexpr int64_t kPadToken = 4;  // padding shares N's token; the mask tells them apart
-inline constexpr int64_t kTokens = 5;
 
 }  // namespace ribo

@@ -1,4 +1,4 @@
-// Files that are either whole or not there, and where derived ones belong.
+// Files in pieces: read as they come; written whole or not at all; where derived ones belong.
 #pragma once
 
 #include <filesystem>
@@ -9,6 +9,13 @@
 #include "ribo/error.h"
 
 namespace ribo {
+
+/// Puts the next bytes of a text into a buffer of that size and returns how many; 0 at the end.
+/// Throws Error.
+using Reading = std::function<size_t(char* buffer, size_t size)>;
+
+/// Opens a file, or standard input for "-". Throws Error.
+RIBO_API Reading read_file(const std::filesystem::path& path);
 
 /// Takes the next piece of a file's content; throws Error when it cannot be written.
 using Sink = std::function<void(std::string_view)>;

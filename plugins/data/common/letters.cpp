@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "ribo/data.h"
+#include "ribo/letters.h"
 
 namespace ribo {
 namespace {
@@ -25,11 +25,6 @@ std::optional<size_t> encode_letters(std::string_view letters, std::vector<uint8
     tokens[i] = static_cast<uint8_t>(token);
   }
   return std::nullopt;
-}
-
-std::string bad_letter(std::string_view letters, size_t position) {
-  return cat("`", letters[position], "` at position ", position + 1,
-             " of the sequence is not one of A C G U T N; write a modified residue as N");
 }
 
 }  // namespace ribo

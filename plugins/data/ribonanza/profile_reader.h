@@ -1,7 +1,7 @@
 // Kaggle's Stanford Ribonanza tables (train_data.csv): one row a sequence and experiment.
 #pragma once
 
-#include "common/csv_reader.h"
+#include "ribo/csv_reader.h"
 #include "common/inputs.h"
 #include "ribonanza/profile_table.h"
 

@@ -1,10 +1,6 @@
-#include "common/csv_reader.h"
-
-#include <fcntl.h>
-#include <unistd.h>
+#include "ribo/csv_reader.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <unordered_map>
 
@@ -15,26 +11,20 @@ namespace {
 
 // A quote that is never closed would otherwise pull the rest of the file into memory.
 constexpr size_t kLongestRecord = size_t{64} << 20;
+constexpr size_t kShownColumns = 20;
 
 }  // namespace
 
 CsvReader::CsvReader(const std::filesystem::path& path, size_t block)
-    : path_(path), block_(std::max<size_t>(block, 1)) {
-  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd_ < 0) throw Error(cat("cannot read ", path.string(), ": ", std::strerror(errno)));
-  ::posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL);
-  try {
-    read_header();
-  } catch (...) {
-    ::close(fd_);
-    throw;
-  }
+    : CsvReader(path.string(), read_file(path), block) {}
+
+CsvReader::CsvReader(std::string name, Reading read, size_t block)
+    : name_(std::move(name)), read_(std::move(read)), block_(std::max<size_t>(block, 1)) {
+  read_header();
 }
 
-CsvReader::~CsvReader() { ::close(fd_); }
-
 void CsvReader::fail_at(uint64_t line, std::string_view what) const {
-  throw Error(cat(path_.string(), ":", line, ": ", what));
+  throw Error(cat(name_, ":", line, ": ", what));
 }
 
 void CsvReader::fail_in(size_t field, std::string_view what) const {
@@ -55,13 +45,9 @@ bool CsvReader::refill() {
   begin_ = next_ = 0;
   end_ = rest;
   if (buffer_.size() < rest + block_ + 1) buffer_.resize(std::max(rest + block_, 2 * rest) + 1);
-  ssize_t n;
-  do {
-    n = ::read(fd_, buffer_.data() + end_, block_);
-  } while (n < 0 && errno == EINTR);
-  if (n < 0) throw Error(cat("cannot read ", path_.string(), ": ", std::strerror(errno)));
+  const size_t n = read_(buffer_.data() + end_, block_);
   at_end_ = n == 0;
-  end_ += static_cast<size_t>(n);
+  end_ += n;
   buffer_[end_] = '\n';
   return true;
 }
@@ -171,7 +157,7 @@ void CsvReader::read_header() {
     next_ = kMark.size();
   }
   if (!next_record()) {
-    throw Error(cat(path_.string(),
+    throw Error(cat(name_,
                     ":1: the file is empty; a header line with column names comes "
                     "first"));
   }
@@ -193,12 +179,18 @@ size_t CsvReader::find(std::string_view name) const {
 }
 
 size_t CsvReader::require(const std::vector<std::string>& names) const {
-  std::string wanted;
+  std::string wanted, have;
   for (const std::string& name : names) {
     if (const size_t column = find(name); column != kNone) return column;
     wanted += cat(wanted.empty() ? "`" : " or `", name, "`");
   }
-  fail_at(1, cat("there is no column ", wanted, did_you_mean(names[0], header_)));
+  const std::string meant = did_you_mean(names[0], header_);
+  for (size_t i = 0; i < std::min(header_.size(), kShownColumns); ++i) {
+    have += cat(i > 0 ? ", " : "", header_[i]);
+  }
+  if (header_.size() > kShownColumns) have += ", ...";
+  fail_at(1, cat("there is no column ", wanted, meant, meant.empty() ? "; " : " ", "the columns are: ",
+                 have));
 }
 
 }  // namespace ribo

@@ -8,27 +8,29 @@
 #include <string_view>
 #include <vector>
 
-#include "ribo/error.h"
+#include "ribo/files.h"
 
 namespace ribo {
 
 /// Fields may be quoted and then hold commas, doubled quotes and line breaks; lines end in LF or
 /// CRLF; a UTF-8 byte order mark and empty lines are passed over. Every failure is an Error
 /// `file:line: what; remedy`, where the line is the physical one, counted from 1.
-class CsvReader {
+class RIBO_API CsvReader {
  public:
   static constexpr size_t kBlock = size_t{8} << 20;
 
   /// Opens the file and reads the header line. `block` = bytes of one read.
   explicit CsvReader(const std::filesystem::path& path, size_t block = kBlock);
+  /// The same of any text; `name` stands for the file in messages.
+  CsvReader(std::string name, Reading read, size_t block = kBlock);
   CsvReader(const CsvReader&) = delete;
-  ~CsvReader();
 
   const std::vector<std::string>& header() const { return header_; }
   static constexpr size_t kNone = static_cast<size_t>(-1);
   /// The column of that name, or kNone.
   size_t find(std::string_view name) const;
-  /// The column that has one of the names; fails, with a suggestion, when there is none.
+  /// The column that has one of the names; fails, with a suggestion and the columns that are
+  /// there, when there is none.
   size_t require(const std::vector<std::string>& names) const;
 
   /// Goes to the next record; false at the end. Every record has as many fields as the header.
@@ -36,6 +38,8 @@ class CsvReader {
   /// The fields of the record, without their quotes; valid until next().
   const std::vector<std::string_view>& fields() const { return fields_; }
 
+  /// The line on which the record begins.
+  uint64_t line() const { return line_; }
   /// Throws Error at the line on which the record begins, or a field of it.
   [[noreturn]] void fail(std::string_view what) const { fail_at(line_, what); }
   [[noreturn]] void fail_in(size_t field, std::string_view what) const;
@@ -49,8 +53,8 @@ class CsvReader {
   bool refill();
   void read_header();
 
-  std::filesystem::path path_;
-  int fd_ = -1;
+  std::string name_;
+  Reading read_;
   size_t block_;
   bool at_end_ = false;       // of the file
   std::vector<char> buffer_;  // text [begin_, end_), then one '\n' that ends every scan

@@ -1,0 +1,146 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+
+#include "cli/verbs.h"
+#include "predict/prediction_file.h"
+#include "predict/sequences.h"
+#include "ribo/log.h"
+#include "ribo/predictor.h"
+#include "train/progress.h"
+#include "train/signals.h"
+
+namespace ribo::cli {
+namespace {
+
+constexpr const char* kUsage =
+    "Usage: ribo-run predict RUN|CHECKPOINT... --input FILE [options]\n"
+    "Predicts profiles of sequences. A run stands for its best checkpoint; of several models the mean\n"
+    "is written. Files and formats: docs/predicting.md.\n";
+
+// Batches whose predictions are kept until they can be written in the input's order.
+constexpr size_t kBatchesAtOnce = 16;
+
+struct Interrupted {};
+
+po::options_description predict_options() {
+  po::options_description options("Options");
+  options.add_options()("trained", po::value<std::vector<std::string>>()->required(),
+                        "run directories, or folders in their checkpoints/")(
+      "input,i", po::value<std::string>()->required(),
+      "sequences: FASTA, CSV or JSON lines; - is standard input")(
+      "format", po::value<std::string>()->default_value("auto"), "of the input: fasta, csv, json")(
+      "out,o", po::value<std::string>()->default_value("-"),
+      "where to write: .csv, .safetensors; - is standard output")(
+      "format-out", po::value<std::string>()->default_value("auto"),
+      "plain, ribonanza, openvaccine (the competitions' submissions) or safetensors")(
+      "batch", po::value<int64_t>()->default_value(64),
+      "sequences in one batch at most; fewer where they are long")(
+      "device", po::value<std::string>()->default_value("auto"), "cpu, cuda or cuda:0");
+  return options;
+}
+
+// What has been done, on a terminal while it goes on and in a line at the end.
+class Pace {
+ public:
+  Pace(size_t total, bool quiet) : total_(total), shown_(!quiet && ::isatty(STDERR_FILENO) != 0) {}
+  ~Pace() { clear(); }
+
+  void add(int64_t sequences, int64_t nucleotides) {
+    sequences_ += sequences;
+    nucleotides_ += nucleotides;
+    const double now = seconds();
+    if (!shown_ || now - drawn_ < 0.2) return;
+    drawn_ = now;
+    const double rest = now / static_cast<double>(sequences_) *
+                        static_cast<double>(total_ - static_cast<size_t>(sequences_));
+    std::fprintf(stderr, "\r\033[K%lld/%zu sequences, %s/s, %s left",
+                 static_cast<long long>(sequences_), total_,
+                 rate(static_cast<double>(sequences_)).c_str(), format_duration(rest).c_str());
+  }
+  void clear() const {
+    if (shown_ && drawn_ > 0) std::fputs("\r\033[K", stderr);
+  }
+  std::string summary() const {
+    return cat(sequences_, " sequences, ", nucleotides_, " nt in ", format_duration(seconds()), ": ",
+               rate(static_cast<double>(sequences_)), " sequences/s, ",
+               rate(static_cast<double>(nucleotides_)), " nt/s");
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+  std::string rate(double count) const {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.*f", count / seconds() < 10 ? 2 : 0, count / seconds());
+    return text;
+  }
+
+  const size_t total_;
+  const bool shown_;
+  const Clock::time_point start_ = Clock::now();
+  double drawn_ = 0;
+  int64_t sequences_ = 0, nucleotides_ = 0;
+};
+
+void predict_all(const Predictor& predictor, const std::vector<InputSequence>& sequences,
+                 size_t at_once, PredictionFile& file, const Sink& sink, Pace& pace) {
+  sink(file.begin());
+  for (size_t first = 0; first < sequences.size(); first += at_once) {
+    const size_t end = std::min(sequences.size(), first + at_once);
+    std::vector<std::string> letters;
+    for (size_t i = first; i < end; ++i) letters.push_back(sequences[i].letters);
+    const auto profiles = predictor.predict(letters, [&](int64_t count, int64_t nucleotides) {
+      pace.add(count, nucleotides);
+      if (stop_requested()) throw Interrupted();
+    });
+    for (size_t i = first; i < end; ++i) {
+      const at::Tensor& profile = profiles[i - first];
+      sink(file.add(i, {profile.const_data_ptr<float>(), static_cast<size_t>(profile.numel())}));
+    }
+  }
+}
+
+}  // namespace
+
+int predict(const Arguments& arguments) {
+  po::variables_map values;
+  if (!parse(arguments, kUsage, predict_options(), "trained...", values)) return 0;
+  apply_common(values);
+  const auto text = [&](const char* name) { return values[name].as<std::string>(); };
+  const std::string out = text("out");
+  const PredictionFormat format = prediction_format(text("format-out"), out);
+  const SequenceFormat format_in = sequence_format(text("format"));
+
+  PredictorOptions options;
+  options.plugin_path = plugin_path(values);
+  options.device = text("device");
+  options.batch = values["batch"].as<int64_t>();
+  const auto& trained = values["trained"].as<std::vector<std::string>>();
+  const Predictor predictor({trained.begin(), trained.end()}, options);
+  const std::vector<InputSequence> sequences = read_sequences(text("input"), format_in);
+  const auto file = make_prediction_file(format, predictor.targets(), sequences);
+
+  install_verb_signals();
+  Pace pace(sequences.size(), values.count("quiet") > 0);
+  try {
+    write_output(out, [&](const Sink& sink) {
+      predict_all(predictor, sequences, static_cast<size_t>(options.batch) * kBatchesAtOnce, *file,
+                  sink, pace);
+    });
+  } catch (const Interrupted&) {
+    pace.clear();
+    log::info(cat("stopped", out == "-" ? "" : cat("; ", out, " was not written")));
+    return 128 + stop_signal();
+  } catch (const ClosedPipe&) {
+    return 128 + SIGPIPE;  // what a program that knows nothing of signals ends with
+  }
+  pace.clear();
+  log::info(pace.summary());
+  return 0;
+}
+
+}  // namespace ribo::cli

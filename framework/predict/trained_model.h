@@ -1,0 +1,35 @@
+// A trained model out of its run directory, ready to predict.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+#include "train/session.h"
+
+namespace ribo {
+
+struct TrainedModel {
+  std::filesystem::path run;         // the run's directory
+  std::filesystem::path checkpoint;  // the checkpoint's folder, links resolved
+  std::unique_ptr<Session> session;  // of the run's pipeline.yaml and `sets`, its plan walked
+  std::shared_ptr<Model> model;      // in eval mode, on session->device()
+};
+
+struct TrainedModelRequest {
+  std::filesystem::path path;  // a run: its checkpoints/best, else last; or one checkpoint in a run
+  std::vector<std::string> sets;                   // as of --set, over the run's pipeline
+  std::vector<std::filesystem::path> plugin_path;  // as of SessionRequest
+  /// Open the data source (after `sets`). Without it the run's streams.json stands for the data,
+  /// which may be gone, and the session has no splits, loss and metrics.
+  bool open_data = false;
+};
+
+/// Reads a trained model after checking its checkpoint's manifest. Throws ConfigError for a path
+/// that is no run or no checkpoint in one, and Error for a run without a checkpoint, damage, or
+/// weights that are not those of the run's model (each that is missing, surplus or misshapen).
+TrainedModel load_trained(const TrainedModelRequest& request);
+
+}  // namespace ribo
