@@ -37,10 +37,20 @@ po::options_description predict_options() {
       "where to write: .csv, .safetensors; - is standard output")(
       "format-out", po::value<std::string>()->default_value("auto"),
       "plain, ribonanza, openvaccine (the competitions' submissions) or safetensors")(
+      "flip", po::value<std::string>()->default_value("auto"),
+      "mean over both directions: yes, no; auto = as the run was validated")(
       "batch", po::value<int64_t>()->default_value(64),
       "sequences in one batch at most; fewer where they are long")(
       "device", po::value<std::string>()->default_value("auto"), "cpu, cuda or cuda:0");
   return options;
+}
+
+std::optional<bool> flip_option(const std::string& text) {
+  if (text == "auto") return std::nullopt;
+  if (text != "yes" && text != "no") {
+    throw ConfigError(cat("--flip ", text, ": expected yes, no or auto"));
+  }
+  return text == "yes";
 }
 
 // What has been done, on a terminal while it goes on and in a line at the end.
@@ -118,6 +128,7 @@ int predict(const Arguments& arguments) {
   PredictorOptions options;
   options.plugin_path = plugin_path(values);
   options.device = text("device");
+  options.flip = flip_option(text("flip"));
   options.batch = values["batch"].as<int64_t>();
   const auto& trained = values["trained"].as<std::vector<std::string>>();
   const Predictor predictor({trained.begin(), trained.end()}, options);

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "model/flip.h"
 #include "predict/batches.h"
 #include "predict/trained_model.h"
 #include "ribo/letters.h"
@@ -103,6 +104,7 @@ class Predictor::Models {
   Models(const std::vector<std::filesystem::path>& trained, const PredictorOptions& options) {
     if (trained.empty()) throw ConfigError("no run or checkpoint to predict with");
     if (options.batch < 1) throw ConfigError(cat("batch must be at least 1, got ", options.batch));
+    flip_ = options.flip;
     limits_.sequences = static_cast<size_t>(options.batch);
     for (const auto& path : trained) add(path, options);
   }
@@ -168,7 +170,8 @@ class Predictor::Models {
       for (const auto& [name, tensor] : inputs) streams.set(name, tensor.to(device));
       {
         const AutocastScope autocast(device.type(), one.session->options().precision);
-        one.model->forward(streams);
+        flip_.value_or(one.session->options().flip_average) ? forward_both_ways(*one.model, streams)
+                                                            : one.model->forward(streams);
       }
       std::vector<at::Tensor> columns;
       for (const Output& output : outputs_of(one.session->plan().result)) {
@@ -183,6 +186,7 @@ class Predictor::Models {
   std::vector<TrainedModel> models_;
   std::vector<std::string> targets_;
   BatchLimits limits_;
+  std::optional<bool> flip_;
 };
 
 Predictor::Predictor(const std::vector<std::filesystem::path>& trained,

@@ -1,7 +1,11 @@
 // The command line: help, slips of the hand, and what the verbs say.
 #include <gmock/gmock.h>
 
+#include <set>
+#include <sstream>
+
 #include "child.h"
+#include "ribo/error.h"
 
 namespace ribo::testing {
 namespace {
@@ -152,6 +156,27 @@ TEST_F(CommandLine, SetChangesThePipeline) {
     EXPECT_THAT(good.out, HasSubstr(part));
   }
   EXPECT_THAT(good.out, Not(HasSubstr("validate_every")));
+}
+
+// From the original to everything swapped: the model that each switch of pipelines/ablations/run
+// leaves fits together.
+TEST_F(CommandLine, EveryMemberOfTheFamilyFitsTogether) {
+  const std::string script = RIBO_SOURCE_DIR "/pipelines/ablations/run";
+  const std::string command =
+      ribo::cat("RIBO_CACHE=", (temp_ / "cache").string(), " RIBO_RUN='", RIBO_BINARY_DIR,
+          "/bin/ribo-run check' ", script, " " RIBO_SOURCE_DIR "/pipelines/ribonanzanet_tiny.yaml",
+          " --set data.train=8 --set data.valid=2 >", (temp_ / "out").string(), " 2>&1");
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  const std::string out = read_text(temp_ / "out");
+  std::set<std::string> totals;
+  size_t members = 0;
+  std::istringstream lines(out);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("== ")) ++members;
+    if (line.starts_with("total ")) totals.insert(line);
+  }
+  EXPECT_EQ(members, 16u) << out;
+  EXPECT_EQ(totals.size(), 16u) << "no two are one model";
 }
 
 TEST_F(CommandLine, AChangedTypeTellsWhatItDropped) {

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ namespace ribo {
 struct PredictorOptions {
   std::vector<std::filesystem::path> plugin_path;  // plugin files or folders besides the built-in
   std::string device = "auto";  // cpu, cuda, cuda:0; auto = a GPU where there is one
+  /// Predict the mean over both directions of each sequence; unset = as the run was validated
+  /// (train.flip_average).
+  std::optional<bool> flip;
   int64_t batch = 64;           // sequences in one batch at most; fewer where they are long
 };
 
