@@ -29,7 +29,7 @@ class CommandLine : public ::testing::Test {
 
 TEST_F(CommandLine, EveryVerbHasHelp) {
   for (const char* line : {"--help", "help", "train --help", "check -h", "plugins --help",
-                           "inspect --help"}) {
+                           "inspect --help", "predict --help"}) {
     const Outcome outcome = run(line);
     EXPECT_EQ(outcome.status, 0) << line;
     EXPECT_THAT(outcome.out, StartsWith("Usage: ribo-run")) << line;
