@@ -92,7 +92,12 @@ class Host::Collector final : public Registrar {
     if (again_) return;
     auto library = std::make_shared<torch::Library>(torch::Library::FRAGMENT, ns, std::nullopt,
                                                     __FILE__, __LINE__);
-    define(*library);
+    try {
+      define(*library);
+    } catch (...) {
+      // Told after what the plugin provides is known: a copy of a loaded plugin is better told so.
+      if (!ops_failure) ops_failure = std::current_exception();
+    }
     operators.push_back(std::move(library));
   }
   void add_block(std::string name, BlockFactory f) override { add(blocks, "block", name, f); }
@@ -106,6 +111,7 @@ class Host::Collector final : public Registrar {
   Table<MetricFactory> metrics;
   std::vector<std::string> provides;
   std::vector<std::shared_ptr<torch::Library>> operators;
+  std::exception_ptr ops_failure;
 
  private:
   template <class F>
@@ -184,16 +190,19 @@ std::string Host::load(const fs::path& given, bool built_in) {
     return other->is_set_up && other->plugin.file == file;
   });
   Collector found(built_in ? "" : k.plugin.name + "/", again);
-  try {
-    info->setup(found);
-  } catch (const std::exception& e) {
-    return cat("the setup of ", info->name, " ", info->version, " failed: ", message_of(e));
-  } catch (...) {
-    return cat("the setup of ", info->name, " ", info->version,
-               " threw something that is no std::exception");
-  }
-
-  const auto merge = [&](auto& ours, auto& theirs, const char* kind) {
+  const auto call = [&](const auto& function) -> std::string {
+    const std::string failed = cat("the setup of ", info->name, " ", info->version);
+    try {
+      function();
+      return "";
+    } catch (const std::exception& e) {
+      return cat(failed, " failed: ", message_of(e));
+    } catch (...) {
+      return cat(failed, " threw something that is no std::exception");
+    }
+  };
+  if (std::string wrong = call([&] { info->setup(found); }); !wrong.empty()) return wrong;
+  const auto check = [&](const auto& ours, auto& theirs, const char* kind) {
     for (auto& [name, entry] : theirs) {
       if (auto it = ours.find(name); it != ours.end()) {
         throw PluginError(cat("two plugins provide the ", kind, " \"", name, "\": ",
@@ -202,12 +211,16 @@ std::string Host::load(const fs::path& given, bool built_in) {
       }
       entry.plugin = &k.plugin;
     }
-    ours.merge(theirs);
   };
-  merge(blocks_, found.blocks, "block");
-  merge(data_, found.data, "data source");
-  merge(losses_, found.losses, "loss");
-  merge(metrics_, found.metrics, "metric");
+  check(blocks_, found.blocks, "block");
+  check(data_, found.data, "data source");
+  check(losses_, found.losses, "loss");
+  check(metrics_, found.metrics, "metric");
+  if (found.ops_failure) return call([&] { std::rethrow_exception(found.ops_failure); });
+  blocks_.merge(found.blocks);
+  data_.merge(found.data);
+  losses_.merge(found.losses);
+  metrics_.merge(found.metrics);
   k.plugin.provides = std::move(found.provides);
   k.operators = std::move(found.operators);
   k.is_set_up = true;
