@@ -19,6 +19,14 @@ int64_t longest(const Split& split) {
   return best;
 }
 
+int64_t count_frozen(const Model& model) {
+  int64_t count = 0;
+  for (const at::Tensor& p : model.parameters()) {
+    if (!p.requires_grad()) count += p.numel();
+  }
+  return count;
+}
+
 // One forward and backward pass on two real sequences, so that a mistake that only a batch shows is
 // found before a run.
 void prove(const Session& session, Model& model, const Split& split) {
@@ -68,6 +76,7 @@ int check(const Arguments& arguments) {
 
   const auto split = session.split("train");
   auto model = session.build_model();
+  session.load_initial_weights(*model);
   Batch batch = collate(*split, session.specs(), {0}, {0}, longest(*split));
   Streams streams;
   for (const auto& [name, tensor] : batch.streams) streams.set(name, tensor.to(session.device()));
@@ -79,6 +88,10 @@ int check(const Arguments& arguments) {
                                                (session.options().batch /
                                                 session.options().accumulate)))
             << ".\n";
+  if (const int64_t frozen = count_frozen(*model); frozen > 0) {
+    std::cout << "init_from.freeze: " << frozen << " of " << model->count_parameters()
+              << " parameters are not trained.\n";
+  }
   prove(session, *model, *split);
   return 0;
 }

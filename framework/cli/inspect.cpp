@@ -6,6 +6,7 @@
 #include "train/options.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
+#include "weights/initial.h"
 
 namespace ribo::cli {
 namespace {
@@ -99,7 +100,7 @@ int inspect(const Arguments& arguments) {
   options.add_options()("name", po::value<std::string>(), "what to describe");
   po::variables_map values;
   if (!parse(arguments,
-             "Usage: ribo-run inspect [NAME | train]\n"
+             "Usage: ribo-run inspect [NAME | train | init_from]\n"
              "Without a name: lists every block, data source, loss, metric, optimizer, schedule.\n",
              options, "name", values)) {
     return 0;
@@ -118,12 +119,14 @@ int inspect(const Arguments& arguments) {
   }
   const std::string name = values["name"].as<std::string>();
   bool found = false;
-  if (name == "train") {
-    const auto schema = train_schema();
-    std::cout << "train: " << schema.doc << "\n";
+  const auto print_section = [&](const char* section, const SchemaBase& schema) {
+    if (name != section) return;
+    std::cout << section << ": " << schema.doc << "\n";
     print_params(schema);
     found = true;
-  }
+  };
+  print_section("train", train_schema());
+  print_section("init_from", init_from_schema());
   for (const Item& item : items) {
     if (item.name != name) continue;
     if (found) std::cout << "\n";
@@ -138,7 +141,7 @@ int inspect(const Arguments& arguments) {
     if (item.block) print_streams(*item.block);
   }
   if (!found) {
-    std::vector<std::string> names = {"train"};
+    std::vector<std::string> names = {"train", "init_from"};
     for (const Item& item : items) names.push_back(item.name);
     throw ConfigError(cat("nothing is called \"", name, "\"", did_you_mean(name, names),
                           "; `ribo-run inspect` lists everything"));

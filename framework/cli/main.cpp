@@ -20,6 +20,7 @@ constexpr const char* kUsage =
        ribo-run predict RUN --input x.fasta    what a trained model says of sequences
        ribo-run plugins                        the plugins found, and why any was refused
        ribo-run inspect [NAME]                 a block, data source, loss ...: its parameters
+       ribo-run convert SOURCE DEST --map MAP  weights under another program's names, and back
        ribo-run VERB --help                    the options of a verb
 
 A pipeline is one YAML file: a data source, a model made of blocks, a loss, metrics and a training
@@ -33,6 +34,7 @@ int run(ribo::cli::Arguments arguments) {
                                              {"check", ribo::cli::check},
                                              {"plugins", ribo::cli::plugins},
                                              {"inspect", ribo::cli::inspect},
+                                             {"convert", ribo::cli::convert},
                                              {"predict", ribo::cli::predict}};
   if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" ||
       arguments[0] == "help") {

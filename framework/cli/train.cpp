@@ -96,26 +96,27 @@ Place find_unfinished(const std::vector<fs::path>& candidates, const Session& se
   return {};
 }
 
-Place find_place(const po::variables_map& values, const Session& session) {
-  const fs::path runs = values["runs"].as<std::string>();
+// What --resume asks for; an empty directory where a new run is to start.
+Place find_resumable(const po::variables_map& values, const Session& session) {
+  if (!values.count("resume")) return {};
+  const std::string what = values["resume"].as<std::string>();
   const bool given = values.count("run-dir") > 0;
-  const fs::path run_dir = given ? fs::path(values["run-dir"].as<std::string>()) : fs::path();
-  if (values.count("resume")) {
-    const std::string what = values["resume"].as<std::string>();
-    if (what != "auto") {
-      if (given) throw ConfigError("--resume and --run-dir name two directories; give one of them");
-      return find_named(what);
-    }
-    const Place place = find_unfinished(
-        given ? std::vector{run_dir} : list_run_dirs(runs, session.name()), session);
-    if (!place.directory.empty()) return place;
+  if (what != "auto") {
+    if (given) throw ConfigError("--resume and --run-dir name two directories; give one of them");
+    return find_named(what);
   }
-  if (given) {
-    make_given_dir(run_dir);
-    return {run_dir, {}};
+  if (given) return find_unfinished({values["run-dir"].as<std::string>()}, session);
+  return find_unfinished(list_run_dirs(values["runs"].as<std::string>(), session.name()), session);
+}
+
+fs::path make_directory(const po::variables_map& values, const Session& session) {
+  if (values.count("run-dir")) {
+    const fs::path directory = values["run-dir"].as<std::string>();
+    make_given_dir(directory);
+    return directory;
   }
   try {
-    return {create_run_dir(runs, session.name()), {}};
+    return create_run_dir(values["runs"].as<std::string>(), session.name());
   } catch (const Error& e) {
     throw Error(cat(e.what(), "; choose a writable folder with --runs"));
   }
@@ -155,8 +156,10 @@ int train(const Arguments& arguments) {
   session.open();
   (void)session.device();
 
-  const auto [found, checkpoint] = find_place(values, session);
-  const fs::path directory = fs::absolute(found).lexically_normal();
+  const auto [found, checkpoint] = find_resumable(values, session);
+  session.check_initial_weights(!checkpoint.empty());
+  const fs::path directory =
+      fs::absolute(found.empty() ? make_directory(values, session) : found).lexically_normal();
   if (values.count("detach")) {
     return start_detached(arguments, directory, values.count("run-dir") || !checkpoint.empty());
   }
@@ -177,7 +180,7 @@ int train(const Arguments& arguments) {
   write_stream_specs(directory / "streams.json", session.specs());
   fs::remove(directory / "finished");
 
-  Training training = session.prepare({});
+  Training training = session.prepare({}, !checkpoint.empty());
   training.directory = directory;
   training.observers = {make_progress_bar(), make_metrics_jsonl(directory / "metrics.jsonl"),
                         make_tensorboard(directory)};

@@ -17,8 +17,8 @@ namespace {
 constexpr size_t kMaxChain = 16;  // files that extend each other in a row
 constexpr size_t kMaxFiles = 64;
 
-const std::vector<std::string> kKeys = {"name", "extends", "plugins", "define",  "seed",
-                                        "data", "model",   "loss",    "metrics", "train"};
+const std::vector<std::string> kKeys = {"name",  "extends",   "plugins", "define",  "seed", "data",
+                                        "model", "init_from", "loss",    "metrics", "train"};
 
 // The scalars of a value that may be one path or a list of paths.
 template <class Function>
@@ -35,12 +35,21 @@ void for_each_path(Value& value, std::string_view key, Diagnostics& diagnostics,
   for (Value& item : value.items) check(item);
 }
 
-void make_plugins_absolute(Value& root, const fs::path& directory, Diagnostics& diagnostics) {
-  Value* plugins = root.find("plugins");
-  if (!plugins || plugins->is_null()) return;
-  for_each_path(*plugins, "plugins", diagnostics, [&](Value& path) {
-    path.text = fs::absolute(directory / path.text).lexically_normal().string();
-  });
+void make_absolute(Value& path, const fs::path& directory) {
+  path.text = fs::absolute(directory / path.text).lexically_normal().string();
+}
+
+// The paths that the sections' owners could not place any more once files are merged.
+void make_paths_absolute(Value& root, const fs::path& directory, Diagnostics& diagnostics) {
+  if (Value* plugins = root.find("plugins"); plugins && !plugins->is_null()) {
+    for_each_path(*plugins, "plugins", diagnostics,
+                  [&](Value& path) { make_absolute(path, directory); });
+  }
+  Value* init = root.find("init_from");
+  for (const char* key : {"path", "map"}) {
+    Value* path = init && init->is_map() ? init->find(key) : nullptr;
+    if (path && path->is_scalar() && !path->text.empty()) make_absolute(*path, directory);
+  }
 }
 
 // Reads a file and all that it extends.
@@ -68,7 +77,7 @@ class Loader {
       return std::nullopt;
     }
     const fs::path directory = fs::path(file).parent_path();
-    make_plugins_absolute(*own, directory, diagnostics_);
+    make_paths_absolute(*own, directory, diagnostics_);
     chain_.push_back({real, file});
     std::optional<Value> merged = extend(*own, directory);
     chain_.pop_back();
@@ -186,7 +195,7 @@ Pipeline load_pipeline(const std::string& file, const std::vector<std::string>& 
     apply_set(pipeline.root, assignment, pipeline.notes, diagnostics);
   }
   // What is still relative came from the command line.
-  make_plugins_absolute(pipeline.root, fs::current_path(), diagnostics);
+  make_paths_absolute(pipeline.root, fs::current_path(), diagnostics);
   check_keys(pipeline.root, diagnostics);
   const size_t readable = diagnostics.errors().size();
   expand_uses(pipeline.root, pipeline.notes, diagnostics);

@@ -20,7 +20,8 @@ struct Pipeline {
 
 /// Reads a pipeline. `extends` (paths relative to the file that says them) is merged first, then
 /// `sets` (`a.b[2].c=value`) in their order, then `define` and `use` are expanded. `name` defaults
-/// to the file's stem; relative `plugins` become absolute, relative to the file that says them.
+/// to the file's stem; relative `plugins` and paths of `init_from` become absolute, relative to the
+/// file that says them.
 /// The sections themselves are checked by their owners. Throws ConfigError holding all problems.
 Pipeline load_pipeline(const std::string& file, const std::vector<std::string>& sets);
 

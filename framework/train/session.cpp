@@ -139,6 +139,9 @@ Session::Session(const SessionRequest& request) {
     diagnostics.error(metrics->mark, "metrics",
                       "expected a list such as [{type: mae}]; the first one decides what is best");
   }
+  if (const Value* init = root.find("init_from"); init && !init->is_null()) {
+    init_from_schema().parse(*init, "init_from", {}, diagnostics, &init_from_.emplace());
+  }
   if (train) {
     train_schema().parse(*train, "train", {}, diagnostics, &options_);
     if (train->find("optimizer")) {
@@ -240,10 +243,23 @@ std::shared_ptr<Model> Session::build_model() const {
   at::globalContext().setSDPUseCuDNN(false);
   auto model = std::make_shared<Model>(plan_);
   model->to(device());
+  if (init_from_) freeze_weights(*model, *init_from_, *pipeline_.root.find("init_from"));
   return model;
 }
 
-Training Session::prepare(const Process& process) const {
+void Session::load_initial_weights(Model& model) const {
+  if (!init_from_) return;
+  ribo::load_initial_weights(model, *init_from_, *pipeline_.root.find("init_from"));
+}
+
+void Session::check_initial_weights(bool resuming) const {
+  if (!init_from_) return;
+  const auto model = build_model();
+  if (resuming) return;
+  ribo::check_initial_weights(*model, *init_from_, *pipeline_.root.find("init_from"));
+}
+
+Training Session::prepare(const Process& process, bool resuming) const {
   Training out;
   out.options = options_;
   out.device = device();
@@ -269,9 +285,10 @@ Training Session::prepare(const Process& process) const {
   }
   out.floors = compute_floors(out.train->split(), *out.valid, metrics_, plan_.result);
   out.model = build_model();
+  if (!resuming) load_initial_weights(*out.model);
   Parameters parameters;
   for (const auto& item : out.model->named_parameters()) {
-    parameters.push_back({item.key(), item.value()});
+    if (item.value().requires_grad()) parameters.push_back({item.key(), item.value()});
   }
   out.optimizer = optimizer_->make(optimizer_options_.get(), parameters);
   out.schedule = schedule_->make(schedule_options_.get());

@@ -3,12 +3,14 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/pipeline.h"
 #include "model/plan.h"
 #include "train/trainer.h"
+#include "weights/initial.h"
 
 namespace ribo {
 
@@ -51,10 +53,16 @@ class Session {
   const std::vector<NamedMetric>& metrics() const { return metrics_; }
 
   /// Seeds torch's generators, builds the model on `device()`, and the rest of a training but its
-  /// name, directory and observers. After open().
-  Training prepare(const Process& process) const;
-  /// The model alone, with its generators seeded the same. After open() or assume().
+  /// name, directory and observers. A run that goes on from a checkpoint has no use for the weights
+  /// of `init_from`. After open().
+  Training prepare(const Process& process, bool resuming) const;
+  /// The model alone, with its generators seeded the same; what `init_from` freezes is frozen, what
+  /// it loads is not loaded. After open() or assume().
   std::shared_ptr<Model> build_model() const;
+  /// Loads the weights of `init_from`, if the pipeline has one. See weights/initial.h.
+  void load_initial_weights(Model& model) const;
+  /// Throws what prepare() would for the weights that `init_from` names. After open().
+  void check_initial_weights(bool resuming) const;
 
  private:
   template <class Product, class Factory, class... Args>
@@ -65,6 +73,7 @@ class Session {
   std::string name_;
   uint64_t seed_ = 0;
   TrainOptions options_;
+  std::optional<InitFrom> init_from_;
   Plan plan_;
   Chosen<DataFactory> data_choice_;
   Chosen<LossFactory> loss_choice_;

@@ -330,30 +330,4 @@ double Trainer::epochs() const {
   return static_cast<double>(state_.update) / static_cast<double>(updates_per_epoch_);
 }
 
-Tensors named_weights(const torch::nn::Module& model) {
-  Tensors out;
-  for (const auto& item : model.named_parameters()) out[item.key()] = item.value().detach();
-  for (const auto& item : model.named_buffers()) out[item.key()] = item.value().detach();
-  return out;
-}
-
-void load_weights(torch::nn::Module& model, const Tensors& weights) {
-  Tensors own = named_weights(model);
-  std::string wrong;
-  for (const auto& [name, tensor] : own) {
-    const auto it = weights.find(name);
-    if (it == weights.end()) {
-      wrong += cat("\n  missing: ", name);
-    } else if (it->second.sizes() != tensor.sizes()) {
-      wrong += cat("\n  ", name, ": shape ", it->second.sizes(), " instead of ", tensor.sizes());
-    }
-  }
-  for (const auto& [name, tensor] : weights) {
-    if (!own.contains(name)) wrong += cat("\n  not in this model: ", name);
-  }
-  if (!wrong.empty()) throw Error("these weights are of another model:" + wrong);
-  at::NoGradGuard no_grad;
-  for (auto& [name, tensor] : own) tensor.copy_(weights.at(name));
-}
-
 }  // namespace ribo

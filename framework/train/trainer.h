@@ -14,6 +14,7 @@
 #include "train/optimizer.h"
 #include "train/options.h"
 #include "train/schedule.h"
+#include "weights/fit.h"
 
 namespace ribo {
 
@@ -82,11 +83,5 @@ class Trainer {
   double last_checkpoint_ = 0;        // in training seconds
   bool epoch_started_ = false;
 };
-
-/// The model's parameters and buffers by name.
-Tensors named_weights(const torch::nn::Module& model);
-/// Copies tensors into the model. Missing, surplus and misshapen ones make one Error that lists
-/// them; the model is then unchanged.
-void load_weights(torch::nn::Module& model, const Tensors& weights);
 
 }  // namespace ribo

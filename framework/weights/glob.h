@@ -1,0 +1,26 @@
+// Patterns over weight names, as a shell writes them.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ribo/config.h"
+
+namespace ribo {
+
+/// Whether `name` matches `pattern`: `*` stands for any characters (dots too), `?` for one, `[ab]`
+/// for one of these.
+bool glob_matches(const std::string& pattern, const std::string& name);
+
+/// Of each name, whether a pattern of the list under `path` matches it. A pattern that matches no
+/// name is a problem for `diagnostics`, at its place in `list`, with what it may have meant.
+std::vector<bool> glob_select(const std::vector<std::string>& patterns,
+                              const std::vector<std::string>& names, const Value& list,
+                              std::string_view path, Diagnostics& diagnostics);
+
+/// Tells `diagnostics` that `pattern` matches none of `names`.
+void glob_matches_nothing(const std::string& pattern, const std::vector<std::string>& names,
+                          const Mark& mark, std::string_view path, Diagnostics& diagnostics);
+
+}  // namespace ribo
