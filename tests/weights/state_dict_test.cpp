@@ -72,7 +72,7 @@ TEST(StateDict, EveryTensorLiesInItsStorage) {
   refuse({.shape = {-2, 3}}, "its shape is none");
   refuse({.strides = {-3, 1}}, "its stride is none");
   refuse({.strides = {1}}, "its shape and its strides");
-  refuse({.shape = {INT64_MAX, INT64_MAX}}, "its shape is too large");
+  refuse({.shape = {INT64_MAX, INT64_MAX}, .strides = {0, 0}}, "its shape is too large");
   refuse({.shape = {2, 3}, .strides = {INT64_MAX, INT64_MAX}}, "its strides are too large");
   refuse({.shape = {1 << 20, 1 << 20}, .strides = {0, 0}}, beyond);
   refuse({.shape = std::vector<int64_t>(65, 1), .strides = std::vector<int64_t>(65, 1)},
