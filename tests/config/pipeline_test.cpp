@@ -113,7 +113,7 @@ TEST_F(PipelineTest, TellsTheProblemsOfAllStagesAtOnce) {
       "--set seed: expected path=value, such as model.blocks[0].kernel=7\n"
       "p.yaml:1:1: unknown key \"modle\"; did you mean \"model\"?\n"
       "p.yaml:2:1: unknown key \"banana\"; valid keys: name, extends, plugins, define, seed, "
-      "data, model, loss, metrics, train\n"
+      "data, model, init_from, loss, metrics, train\n"
       "p.yaml:3:24: model.blocks[0].use: nothing is defined as \"mixr\"; did you mean "
       "\"mixer\"?");
 }
