@@ -32,8 +32,7 @@ int64_t count_frozen(const Model& model) {
 void prove(const Session& session, Model& model, const Split& split) {
   const std::vector<int64_t> indices = {0, std::min<int64_t>(1, split.size() - 1)};
   Batch batch = collate(split, session.specs(), indices, {1, 2});
-  Streams streams;
-  for (const auto& [name, tensor] : batch.streams) streams.set(name, tensor.to(session.device()));
+  Streams streams = to_device(batch.streams, session.device());
   model.train();
   {
     AutocastScope autocast(session.device().type(), session.options().precision);
@@ -78,8 +77,7 @@ int check(const Arguments& arguments) {
   auto model = session.build_model();
   session.load_initial_weights(*model);
   Batch batch = collate(*split, session.specs(), {0}, {0}, longest(*split));
-  Streams streams;
-  for (const auto& [name, tensor] : batch.streams) streams.set(name, tensor.to(session.device()));
+  Streams streams = to_device(batch.streams, session.device());
   const ModelCost cost = measure(*model, streams);
   std::cout << format_table(session.plan(), cost) << "FLOPs and activations: forward pass of one "
             << "sequence of " << cost.length << " residues; a batch of "

@@ -137,11 +137,7 @@ class Loader {
 void check_keys(const Value& root, Diagnostics& diagnostics) {
   for (const Value::Member& m : root.members) {
     if (std::find(kKeys.begin(), kKeys.end(), m.key) != kKeys.end()) continue;
-    std::string hint = did_you_mean(m.key, kKeys);
-    if (hint.empty()) {
-      for (const std::string& key : kKeys) hint += (hint.empty() ? "; valid keys: " : ", ") + key;
-    }
-    diagnostics.error(m.key_mark, "", cat("unknown key ", quote(m.key), hint));
+    diagnostics.error(m.key_mark, "", unknown_key(m.key, kKeys, kKeys));
   }
 }
 

@@ -11,12 +11,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-std::string join(const std::vector<std::string>& words) {
-  std::string out;
-  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
-  return out;
-}
-
 std::string range_in_words(double low, double high) {
   if (high == kInfinity) return "at least " + format_number(low);
   if (low == -kInfinity) return "at most " + format_number(high);
@@ -140,11 +134,7 @@ void SchemaBase::parse(const Value& map, std::string_view path,
   known.insert(known.end(), host_keys.begin(), host_keys.end());
   for (const Value::Member& m : map.members) {
     if (std::find(known.begin(), known.end(), m.key) != known.end()) continue;
-    std::string hint = did_you_mean(m.key, known);
-    if (hint.empty()) {
-      hint = names.empty() ? "; it takes no keys of its own" : "; valid keys: " + join(names);
-    }
-    error(m.key_mark, path, cat("unknown key ", quote(m.key), hint));
+    error(m.key_mark, path, unknown_key(m.key, known, names));
   }
 
   for (const Param& p : params_) {

@@ -4,9 +4,27 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "ribo/error.h"
+#include "ribo/config.h"
 
 namespace ribo {
+
+std::string join(const std::vector<std::string>& words, std::string_view separator) {
+  std::string out;
+  for (const std::string& word : words) {
+    if (!out.empty()) out += separator;
+    out += word;
+  }
+  return out;
+}
+
+std::string unknown_key(std::string_view key, const std::vector<std::string>& known,
+                        const std::vector<std::string>& valid) {
+  std::string hint = did_you_mean(key, known);
+  if (hint.empty()) {
+    hint = valid.empty() ? "; it takes no keys of its own" : "; valid keys: " + join(valid);
+  }
+  return cat("unknown key ", quote(key), hint);
+}
 
 std::string quote(std::string_view text) {
   constexpr size_t kLongest = 60;

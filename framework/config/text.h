@@ -4,11 +4,20 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ribo {
 
 /// The text between double quotes, on one line and cut after 60 bytes: for error messages.
 std::string quote(std::string_view text);
+
+/// The words with the separator between them.
+std::string join(const std::vector<std::string>& words, std::string_view separator = ", ");
+
+/// `unknown key "kernle"; did you mean "kernel"?`, by the nearest of `known`, or with the list of
+/// `valid` keys where none is near.
+std::string unknown_key(std::string_view key, const std::vector<std::string>& known,
+                        const std::vector<std::string>& valid);
 
 /// Whether a plain scalar of this text is YAML's null.
 bool is_null_text(std::string_view text);

@@ -11,6 +11,7 @@
 #include <map>
 #include <utility>
 
+#include "config/text.h"
 #include "ribo/log.h"
 #include "train/safetensors_header.h"
 
@@ -40,12 +41,6 @@ std::string quoted(const std::string& field) {
   std::string out = "\"";
   for (const char c : field) out += c == '"' ? std::string("\"\"") : std::string(1, c);
   return out + "\"";
-}
-
-std::string list_of(const Targets& targets) {
-  std::string out;
-  for (const std::string& target : targets) out += (out.empty() ? "" : ", ") + target;
-  return out;
 }
 
 // The target's column in the predictions, or -1.
@@ -124,7 +119,7 @@ class Ribonanza final : public Submission {
         sequences_(sequences) {
     if (column_of(targets, "dms") < 0 || column_of(targets, "2a3") < 0) {
       throw ConfigError(cat("the format ribonanza needs the targets dms and 2a3; this model predicts ",
-                            list_of(targets), "; choose another format with --format-out"));
+                            join(targets), "; choose another format with --format-out"));
     }
   }
   std::string add(size_t i, std::span<const float> values) override {
@@ -148,19 +143,18 @@ const Targets kOpenVaccine = {"reactivity", "deg_Mg_pH10", "deg_pH10", "deg_Mg_5
 class OpenVaccine final : public Submission {
  public:
   OpenVaccine(const Targets& targets, const Sequences& sequences)
-      : Submission("id_seqpos,reactivity,deg_Mg_pH10,deg_pH10,deg_Mg_50C,deg_50C", kOpenVaccine,
-                   targets),
+      : Submission("id_seqpos," + join(kOpenVaccine, ","), kOpenVaccine, targets),
         sequences_(sequences) {
     Targets absent;
     for (const std::string& column : kOpenVaccine) {
       if (column_of(targets, column) < 0) absent.push_back(column);
     }
     if (absent.size() == kOpenVaccine.size()) {
-      throw ConfigError(cat("the format openvaccine needs one of ", list_of(kOpenVaccine),
-                            "; this model predicts ", list_of(targets),
+      throw ConfigError(cat("the format openvaccine needs one of ", join(kOpenVaccine),
+                            "; this model predicts ", join(targets),
                             "; choose another format with --format-out"));
     }
-    if (!absent.empty()) log::warn(cat("0 stands for what is not predicted: ", list_of(absent)));
+    if (!absent.empty()) log::warn(cat("0 stands for what is not predicted: ", join(absent)));
   }
   std::string add(size_t i, std::span<const float> values) override {
     const InputSequence& sequence = sequences_[i];
@@ -180,9 +174,7 @@ class Safetensors final : public PredictionFile {
  public:
   Safetensors(const Targets& targets, const Sequences& sequences) {
     SafetensorsHeader header;
-    std::string names;
-    for (const std::string& target : targets) names += (names.empty() ? "" : ",") + target;
-    header.metadata = {{"targets", names}};
+    header.metadata = {{"targets", join(targets, ",")}};
     uint64_t end = 0;
     for (const InputSequence& sequence : sequences) {
       const uint64_t begin = end;

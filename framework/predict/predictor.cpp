@@ -4,10 +4,12 @@
 #include <set>
 #include <utility>
 
+#include "config/text.h"
 #include "model/flip.h"
 #include "predict/batches.h"
 #include "predict/trained_model.h"
 #include "ribo/letters.h"
+#include "train/loader.h"
 #include "train/precision.h"
 
 namespace ribo {
@@ -60,12 +62,6 @@ bool has_pairs(const Session& session) {
     if (!given && std::count(stream.shape.begin(), stream.shape.end(), dim::length) > 1) return true;
   }
   return false;
-}
-
-std::string list_of(const std::vector<std::string>& names) {
-  std::string out;
-  for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
-  return out;
 }
 
 Streams batch_of(const std::vector<std::string>& sequences, const std::vector<size_t>& batch) {
@@ -153,8 +149,8 @@ class Predictor::Models {
     }
     if (models_.empty()) targets_ = targets;
     if (targets != targets_) {
-      throw ConfigError(cat(path.string(), " predicts ", list_of(targets), ", but ",
-                            models_.front().run.string(), " predicts ", list_of(targets_),
+      throw ConfigError(cat(path.string(), " predicts ", join(targets), ", but ",
+                            models_.front().run.string(), " predicts ", join(targets_),
                             "; only models of the same targets have a mean"));
     }
     if (has_pairs(*one.session)) limits_.pairs = kPairs;
@@ -166,8 +162,7 @@ class Predictor::Models {
     at::Tensor sum;
     for (const TrainedModel& one : models_) {
       const at::Device device = one.session->device();
-      Streams streams;
-      for (const auto& [name, tensor] : inputs) streams.set(name, tensor.to(device));
+      Streams streams = to_device(inputs, device);
       {
         const AutocastScope autocast(device.type(), one.session->options().precision);
         flip_.value_or(one.session->options().flip_average) ? forward_both_ways(*one.model, streams)

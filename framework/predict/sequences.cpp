@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "config/text.h"
 #include "predict/text_input.h"
 #include "ribo/config.h"
 #include "ribo/csv_reader.h"
@@ -140,10 +141,8 @@ std::string text_of(const TextInput& in, const Json& json, const std::vector<std
   std::vector<std::string> have;
   for (const auto& item : json.items()) have.push_back(item.key());
   const std::string meant = did_you_mean(keys[0], have);
-  std::string list;
-  for (const std::string& key : have) list += (list.empty() ? "" : ", ") + key;
   in.fail(cat("the key `", keys[0], "` is missing", meant, meant.empty() ? "; " : " ",
-              "the keys are: ", list));
+              "the keys are: ", join(have)));
 }
 
 void read_json(TextInput& in, Sequences& out) {

@@ -1,6 +1,6 @@
 #include "predict/trained_model.h"
 
-#include "train/manifest.h"
+#include "train/checkpoint.h"
 #include "train/stream_specs.h"
 
 namespace ribo {
@@ -62,8 +62,7 @@ TrainedModel load_trained(const TrainedModelRequest& request) {
   } else {
     out.session->assume(read_stream_specs(run / "streams.json"));
   }
-  verify_manifest(checkpoint);
-  const Tensors weights = read_safetensors(checkpoint / "model.safetensors");
+  const Tensors weights = load_checkpoint_model(checkpoint);
   out.model = out.session->build_model();
   try {
     load_weights(*out.model, weights);

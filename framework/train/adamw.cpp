@@ -7,21 +7,13 @@ namespace {
 
 class AdamW final : public Optimizer {
  public:
-  struct Options {
-    double lr = 1e-3;
-    double weight_decay = 0.01;
-    std::vector<double> betas = {0.9, 0.999};
-    double eps = 1e-8;
-    std::vector<std::string> no_decay = {"A_log", "A_b_log"};
+  struct Options : AdamOptions {
+    Options() : AdamOptions{.weight_decay = 0.01, .betas = {0.9, 0.999}, .eps = 1e-8} {}
   };
   static Schema<Options> schema() {
     Schema<Options> s(
         "Adam with decoupled weight decay (Loshchilov & Hutter 2019). Vectors never decay.");
-    s.param("lr", &Options::lr, "learning rate before the schedule").range(0, 1);
-    s.param("weight_decay", &Options::weight_decay, "decay per step, times lr").range(0, 10);
-    s.param("betas", &Options::betas, "decay of the two moments").range(0, 0.999999).size(2, 2);
-    s.param("eps", &Options::eps, "added to the denominator").range(1e-16, 1);
-    s.param("no_decay", &Options::no_decay, "endings of weight names that don't decay");
+    add_adam_options(s);
     return s;
   }
 
@@ -87,12 +79,6 @@ class AdamW final : public Optimizer {
 
 }  // namespace
 
-OptimizerFactory adamw_factory() {
-  return {std::make_shared<Schema<AdamW::Options>>(AdamW::schema()),
-          [](const void* options, const Parameters& parameters) {
-            return std::make_shared<AdamW>(*static_cast<const AdamW::Options*>(options),
-                                           parameters);
-          }};
-}
+OptimizerFactory adamw_factory() { return optimizer_factory<AdamW>(); }
 
 }  // namespace ribo

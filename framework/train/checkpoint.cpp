@@ -92,4 +92,9 @@ Checkpoint load_checkpoint(const fs::path& path) {
   return out;
 }
 
+Tensors load_checkpoint_model(const fs::path& path) {
+  verify_manifest(path);
+  return read_safetensors(path / "model.safetensors");
+}
+
 }  // namespace ribo

@@ -41,5 +41,7 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder,
 
 /// Reads a checkpoint folder after checking its manifest. Throws Error.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
+/// The same, of the weights to predict with alone.
+Tensors load_checkpoint_model(const std::filesystem::path& path);
 
 }  // namespace ribo

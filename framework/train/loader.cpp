@@ -42,6 +42,12 @@ uint64_t mix(uint64_t a, uint64_t b, uint64_t c) {
   return splitmix(s);
 }
 
+Streams to_device(const Streams& streams, at::Device device) {
+  Streams out;
+  for (const auto& [name, tensor] : streams) out.set(name, tensor.to(device));
+  return out;
+}
+
 Batch collate(const Split& split, const std::vector<StreamSpec>& specs,
               const std::vector<int64_t>& indices, const std::vector<uint64_t>& draws,
               int64_t length) {

@@ -24,6 +24,9 @@ Batch collate(const Split& split, const std::vector<StreamSpec>& specs,
               const std::vector<int64_t>& indices, const std::vector<uint64_t>& draws,
               int64_t length = 0);
 
+/// The same tensors on `device`.
+Streams to_device(const Streams& streams, at::Device device);
+
 struct LoaderOptions {
   int64_t batch = 32;   // sequences in one batch of this rank
   uint64_t seed = 0;

@@ -51,6 +51,33 @@ bool decays(const Parameter& parameter, const std::vector<std::string>& exempt);
 at::Tensor take_state(const std::map<std::string, at::Tensor>& state, const std::string& key,
                       const at::Tensor& like);
 
+/// What optimizers of Adam's kind are told; each has defaults of its own.
+struct AdamOptions {
+  double lr = 1e-3;
+  double weight_decay;
+  std::vector<double> betas;
+  double eps;
+  std::vector<std::string> no_decay = {"A_log", "A_b_log"};
+};
+
+template <class Options>
+void add_adam_options(Schema<Options>& s) {
+  s.param("lr", &Options::lr, "learning rate before the schedule").range(0, 1);
+  s.param("weight_decay", &Options::weight_decay, "decay per step, times lr").range(0, 10);
+  s.param("betas", &Options::betas, "decay of the two moments").range(0, 0.999999).size(2, 2);
+  s.param("eps", &Options::eps, "added to the denominator").range(1e-16, 1);
+  s.param("no_decay", &Options::no_decay, "endings of weight names that don't decay");
+}
+
+template <class T>
+OptimizerFactory optimizer_factory() {
+  using Options = typename T::Options;
+  return {std::make_shared<Schema<Options>>(T::schema()),
+          [](const void* options, const Parameters& parameters) {
+            return std::make_shared<T>(*static_cast<const Options*>(options), parameters);
+          }};
+}
+
 OptimizerFactory adamw_factory();
 OptimizerFactory ranger_factory();
 

@@ -15,26 +15,18 @@ struct Moments {
 
 class Ranger final : public Optimizer {
  public:
-  struct Options {
-    double lr = 1e-3;
-    double weight_decay = 0;
-    std::vector<double> betas = {0.95, 0.999};
-    double eps = 1e-5;
+  struct Options : AdamOptions {
+    Options() : AdamOptions{.weight_decay = 0, .betas = {0.95, 0.999}, .eps = 1e-5} {}
     int64_t lookahead = 6;
     double lookahead_alpha = 0.5;
     bool centralize = true;
-    std::vector<std::string> no_decay = {"A_log", "A_b_log"};
   };
   static Schema<Options> schema() {
     Schema<Options> s(
         "Ranger: RAdam (Liu et al. 2020, arXiv:1908.03265) with Lookahead (Zhang et al. 2019, "
         "arXiv:1907.08610) and gradient centralization (Yong et al. 2020, arXiv:2004.01461), as "
         "RibonanzaNet is trained. Vectors never decay.");
-    s.param("lr", &Options::lr, "learning rate before the schedule").range(0, 1);
-    s.param("weight_decay", &Options::weight_decay, "decoupled decay per step, times lr")
-        .range(0, 10);
-    s.param("betas", &Options::betas, "decay of the two moments").range(0, 0.999999).size(2, 2);
-    s.param("eps", &Options::eps, "added to the denominator").range(1e-16, 1);
+    add_adam_options(s);
     s.param("lookahead", &Options::lookahead,
             "steps between two moves of the slow weights; 0 = no Lookahead")
         .range(0, 1000);
@@ -43,7 +35,6 @@ class Ranger final : public Optimizer {
         .range(0, 1);
     s.param("centralize", &Options::centralize,
             "subtract from each output's gradient its mean over the inputs (matrices and filters)");
-    s.param("no_decay", &Options::no_decay, "endings of weight names that don't decay");
     return s;
   }
 
@@ -138,12 +129,6 @@ class Ranger final : public Optimizer {
 
 }  // namespace
 
-OptimizerFactory ranger_factory() {
-  return {std::make_shared<Schema<Ranger::Options>>(Ranger::schema()),
-          [](const void* options, const Parameters& parameters) {
-            return std::make_shared<Ranger>(*static_cast<const Ranger::Options*>(options),
-                                            parameters);
-          }};
-}
+OptimizerFactory ranger_factory() { return optimizer_factory<Ranger>(); }
 
 }  // namespace ribo

@@ -19,13 +19,6 @@ constexpr std::pair<at::ScalarType, const char*> dtypes[] = {
     {at::kLong, "I64"},   {at::kInt, "I32"},   {at::kShort, "I16"}, {at::kChar, "I8"},
     {at::kByte, "U8"},    {at::kBool, "BOOL"}};
 
-at::ScalarType to_torch(const std::string& dtype) {
-  for (const auto& [type, name] : dtypes) {
-    if (dtype == name) return type;
-  }
-  throw Error(cat("the dtype ", dtype, " is not supported"));
-}
-
 std::string to_file(at::ScalarType dtype) {
   for (const auto& [type, name] : dtypes) {
     if (dtype == type) return name;
@@ -34,7 +27,7 @@ std::string to_file(at::ScalarType dtype) {
 }
 
 at::Tensor read_tensor(std::ifstream& in, const SafetensorsEntry& entry) {
-  at::Tensor tensor = at::empty(entry.shape, to_torch(entry.dtype));
+  at::Tensor tensor = at::empty(entry.shape, scalar_type_of(entry.dtype));
   const auto bytes = static_cast<std::streamsize>(entry.end - entry.begin);
   auto* data = static_cast<char*>(tensor.data_ptr());
   if (bytes > 0 && !in.read(data, bytes)) throw Error("its bytes cannot be read");
@@ -96,6 +89,13 @@ SafetensorsHeader describe(const Tensors& tensors, const Metadata& metadata) {
 }
 
 }  // namespace
+
+at::ScalarType scalar_type_of(const std::string& dtype) {
+  for (const auto& [type, name] : dtypes) {
+    if (dtype == name) return type;
+  }
+  throw Error(cat("the dtype ", dtype, " is not supported"));
+}
 
 Tensors read_safetensors(const std::filesystem::path& path, Metadata* metadata) {
   return within(path.string(), [&] {

@@ -15,6 +15,9 @@ namespace ribo {
 using Tensors = std::map<std::string, at::Tensor>;
 using Metadata = std::map<std::string, std::string>;
 
+/// The type that the format calls `dtype`. Throws Error for one that we don't know.
+at::ScalarType scalar_type_of(const std::string& dtype);
+
 /// Reads every tensor into CPU memory, contiguous, and the file's metadata into `metadata` if that
 /// is not null. The file may come from anywhere: the header (at most 16 MiB) is checked as a whole
 /// (known dtypes, no name twice, the tensors' bytes cover the data without overlap or hole and end

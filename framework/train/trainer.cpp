@@ -20,13 +20,6 @@ double now() {
   return duration<double>(steady_clock::now().time_since_epoch()).count();
 }
 
-void to_device(Streams& streams, at::Device device) {
-  if (device.is_cpu()) return;
-  Streams moved;
-  for (const auto& [name, tensor] : streams) moved.set(name, tensor.to(device));
-  streams = std::move(moved);
-}
-
 std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& weights) {
   std::vector<at::Tensor> out;
   for (const at::Tensor& w : weights) {
@@ -156,7 +149,7 @@ bool Trainer::train_one_update() {
   for (int64_t part = 0; part < t_.options.accumulate; ++part) {
     Batch batch;
     if (!next_batch(batch)) throw Error("the training split has too few sequences for one batch");
-    to_device(batch.streams, t_.device);
+    batch.streams = to_device(batch.streams, t_.device);
     last_sequences_ += static_cast<int64_t>(batch.indices.size()) * t_.process.world_size;
     const at::Tensor loss = forward_loss(batch.streams) / t_.options.accumulate;
     torch::autograd::backward({loss}, {});
@@ -217,7 +210,7 @@ void Trainer::validate() {
   t_.model->eval();
   Swapped averaged(weights_, average_);
   const auto predict = [this](Streams& streams) {
-    to_device(streams, t_.device);
+    streams = to_device(streams, t_.device);
     AutocastScope autocast(t_.device.type(), t_.options.precision);
     t_.options.flip_average ? forward_both_ways(*t_.model, streams) : t_.model->forward(streams);
   };

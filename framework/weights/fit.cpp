@@ -61,16 +61,12 @@ void load_weights(torch::nn::Module& model, const Tensors& weights) {
   copy_fitting_weights(own, weights);
 }
 
-int64_t copy_fitting_weights(const Tensors& own, const Tensors& given) {
+void copy_fitting_weights(const Tensors& own, const Tensors& given) {
   at::NoGradGuard no_grad;
-  int64_t copied = 0;
   for (const auto& [name, tensor] : own) {
     const auto it = given.find(name);
-    if (it == given.end() || !misfit(name, tensor, it->second).empty()) continue;
-    tensor.copy_(it->second);
-    ++copied;
+    if (it != given.end() && misfit(name, tensor, it->second).empty()) tensor.copy_(it->second);
   }
-  return copied;
 }
 
 }  // namespace ribo

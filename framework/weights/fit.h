@@ -31,7 +31,7 @@ Misfits compare_weights(const Tensors& own, const Tensors& given);
 /// them; the model is then unchanged.
 void load_weights(torch::nn::Module& model, const Tensors& weights);
 
-/// Copies those of `given` that fit into the tensors of `own`; returns how many.
-int64_t copy_fitting_weights(const Tensors& own, const Tensors& given);
+/// Copies those of `given` that fit into the tensors of `own`.
+void copy_fitting_weights(const Tensors& own, const Tensors& given);
 
 }  // namespace ribo

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <memory>
 
-#include "train/manifest.h"
+#include "train/checkpoint.h"
 #include "weights/state_dict.h"
 
 namespace ribo {
@@ -16,14 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxPickleBytes = uint64_t{64} << 20;
-
-at::ScalarType to_torch(const std::string& dtype) {
-  static const std::map<std::string, at::ScalarType> types = {
-      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf},  {"BF16", at::kBFloat16},
-      {"I64", at::kLong},   {"I32", at::kInt},   {"I16", at::kShort}, {"I8", at::kChar},
-      {"U8", at::kByte},    {"BOOL", at::kBool}};
-  return types.at(dtype);
-}
 
 // The records of an archive of torch.save.
 class Archive {
@@ -60,7 +52,7 @@ class Archive {
 };
 
 at::Tensor make_tensor(const PickledTensor& described, Archive& archive) {
-  const at::ScalarType type = to_torch(described.dtype);
+  const at::ScalarType type = scalar_type_of(described.dtype);
   at::Tensor out = at::empty({0}, type);
   if (described.elements == 0) return out.reshape(described.shape);
   const at::Storage& storage = archive.storage(described.storage);
@@ -108,8 +100,7 @@ Tensors read_checkpoint(const fs::path& path) {
   for (const fs::path& folder :
        {path, path / "checkpoints" / "best", path / "checkpoints" / "last"}) {
     if (!is_checkpoint(folder)) continue;
-    verify_manifest(folder);
-    return read_safetensors(folder / "model.safetensors");
+    return load_checkpoint_model(folder);
   }
   throw Error(cat(path.string(), ": is neither a run (with checkpoints/best or checkpoints/last) nor "
                   "a checkpoint (with model.safetensors)"));
@@ -125,7 +116,7 @@ void drop_common_prefix(Tensors& tensors, const std::string& prefix) {
   tensors = std::move(shorter);
 }
 
-Tensors read_file(const fs::path& path) {
+Tensors read_weights_file(const fs::path& path) {
   std::array<char, 8> start{};
   std::ifstream in(path, std::ios::binary);
   in.read(start.data(), start.size());
@@ -142,7 +133,7 @@ Tensors read_file(const fs::path& path) {
 
 Tensors read_weights(const fs::path& path) {
   std::error_code ec;
-  Tensors out = fs::is_directory(path, ec) ? read_checkpoint(path) : read_file(path);
+  Tensors out = fs::is_directory(path, ec) ? read_checkpoint(path) : read_weights_file(path);
   for (const char* prefix : {"module.", "_orig_mod.", "module."}) drop_common_prefix(out, prefix);
   return out;
 }

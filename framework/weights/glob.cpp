@@ -6,6 +6,24 @@
 #include <set>
 
 namespace ribo {
+namespace {
+
+// Tells `diagnostics` that `pattern` matches none of `names`.
+void glob_matches_nothing(const std::string& pattern, const std::vector<std::string>& names,
+                          const Mark& mark, std::string_view path, Diagnostics& diagnostics) {
+  // Names and what is above them: "blocks.0.embedding.weight", "blocks.0.embedding.*", "blocks.0.*".
+  std::set<std::string> candidates(names.begin(), names.end());
+  for (const std::string& name : names) {
+    for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+      candidates.insert(name.substr(0, dot) + ".*");
+    }
+  }
+  std::string hint = did_you_mean(pattern, {candidates.begin(), candidates.end()});
+  if (hint.empty() && !names.empty()) hint = cat("; a name is, for one, \"", names.front(), "\"");
+  diagnostics.error(mark, path, cat("\"", pattern, "\" matches no weight", hint));
+}
+
+}  // namespace
 
 bool glob_matches(const std::string& pattern, const std::string& name) {
   return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
@@ -27,20 +45,6 @@ std::vector<bool> glob_select(const std::vector<std::string>& patterns,
     glob_matches_nothing(patterns[p], names, mark, cat(path, "[", p, "]"), diagnostics);
   }
   return selected;
-}
-
-void glob_matches_nothing(const std::string& pattern, const std::vector<std::string>& names,
-                          const Mark& mark, std::string_view path, Diagnostics& diagnostics) {
-  // Names and what is above them: "blocks.0.embedding.weight", "blocks.0.embedding.*", "blocks.0.*".
-  std::set<std::string> candidates(names.begin(), names.end());
-  for (const std::string& name : names) {
-    for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
-      candidates.insert(name.substr(0, dot) + ".*");
-    }
-  }
-  std::string hint = did_you_mean(pattern, {candidates.begin(), candidates.end()});
-  if (hint.empty() && !names.empty()) hint = cat("; a name is, for one, \"", names.front(), "\"");
-  diagnostics.error(mark, path, cat("\"", pattern, "\" matches no weight", hint));
 }
 
 }  // namespace ribo

@@ -19,8 +19,4 @@ std::vector<bool> glob_select(const std::vector<std::string>& patterns,
                               const std::vector<std::string>& names, const Value& list,
                               std::string_view path, Diagnostics& diagnostics);
 
-/// Tells `diagnostics` that `pattern` matches none of `names`.
-void glob_matches_nothing(const std::string& pattern, const std::vector<std::string>& names,
-                          const Mark& mark, std::string_view path, Diagnostics& diagnostics);
-
 }  // namespace ribo

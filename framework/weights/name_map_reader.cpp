@@ -117,11 +117,7 @@ class NameMapReader {
     }
     for (const Value::Member& m : map.members) {
       if (std::find(keys.begin(), keys.end(), m.key) != keys.end()) continue;
-      std::string hint = did_you_mean(m.key, keys);
-      if (hint.empty()) {
-        for (const std::string& key : keys) hint += (hint.empty() ? "; valid keys: " : ", ") + key;
-      }
-      diagnostics_.error(m.key_mark, path, cat("unknown key ", quote(m.key), hint));
+      diagnostics_.error(m.key_mark, path, unknown_key(m.key, keys, keys));
     }
   }
 

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <torch/nn/init.h>
 #include <torch/nn/module.h>
+#include <torch/nn/modules/linear.h>
 
 #include <string>
 #include <string_view>
@@ -29,6 +30,10 @@ inline Activation activation(std::string_view name) {
 inline const std::vector<std::string>& norm_names() {
   static const std::vector<std::string> names = {"layer", "rms", "none"};
   return names;
+}
+
+inline torch::nn::Linear without_bias(int64_t from, int64_t to) {
+  return torch::nn::Linear(torch::nn::LinearOptions(from, to).bias(false));
 }
 
 /// Normalises the last dimension, in the type of its own weights: `layer` has weight and bias,

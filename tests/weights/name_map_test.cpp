@@ -142,33 +142,24 @@ names:
 TEST(NameMap, TellsEveryMistakeWithItsPlace) {
   const TempFolder folder;
   const std::string file = (folder / "map.yaml").string();
-  write_text(file, R"(largest:
+  const std::string head = R"(largest:
   last: {ours: "a.{x}", theirs: "b.{last}"}
 define:
   layer: "a"
-nmaes: []
-names:
+)";
+  const std::string tail = R"(names:
   - {ours: "a.{w}", theirs: "b"}
   - {ours: "a.{w", theirs: "b.{w}"}
   - {ours: "a.{w}"}
   - {ours: [a, b], theirs: [c, d]}
   - {ours: a, thiers: b}
-)");
+)";
+  write_text(file, head + "nmaes: []\n" + tail);
   const std::string what = error_of([&] { (void)NameMap::read(file); });
   EXPECT_NE(what.find(file + ":5:1: unknown key \"nmaes\"; did you mean \"names\"?"),
             std::string::npos)
       << what;
-  write_text(file, R"(largest:
-  last: {ours: "a.{x}", theirs: "b.{last}"}
-define:
-  layer: "a"
-names:
-  - {ours: "a.{w}", theirs: "b"}
-  - {ours: "a.{w", theirs: "b.{w}"}
-  - {ours: "a.{w}"}
-  - {ours: [a, b], theirs: [c, d]}
-  - {ours: a, thiers: b}
-)");
+  write_text(file, head + tail);
   const std::string rest = error_of([&] { (void)NameMap::read(file); });
   for (const char* part :
        {":2:9: largest.last: both patterns must hold {last}", ":4:10: define.layer: expected a list",

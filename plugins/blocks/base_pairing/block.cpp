@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "../layers.h"
+#include "../pair_stream.h"
 #include "../pairing_features.h"
 #include "pairings.h"
 #include "ribo/files.h"
@@ -13,10 +15,7 @@ namespace {
 
 using ribo::blocks::kPairingFeatures;
 using ribo::blocks::kPairingScale;
-
-torch::nn::Linear without_bias(int64_t from, int64_t to) {
-  return torch::nn::Linear(torch::nn::LinearOptions(from, to).bias(false));
-}
+using ribo::blocks::without_bias;
 
 struct BasePairing final : ribo::Block {
   struct Options {
@@ -50,10 +49,7 @@ struct BasePairing final : ribo::Block {
     s.need("mask", 2);
     if (s.has("reversed")) s.need("reversed", 1);
     if (o.single) s.produce("single", s.need("single", 3));
-    if (feeds_pair(o, s)) {
-      s.produce("pair", s.has("pair") ? s.need("pair", 4)
-                                      : ribo::Shape{batch, length, length, s.declared("pair")});
-    }
+    if (feeds_pair(o, s)) s.produce("pair", ribo::blocks::added_to_pair(s));
     s.produce("bpp", {batch, length, length});
   }
 
@@ -64,8 +60,8 @@ struct BasePairing final : ribo::Block {
       to_single_ = register_module("to_single", without_bias(2, in.width("single")));
     }
     if (feeds_pair(options, in)) {
-      const int64_t width = in.has("pair") ? in.width("pair") : in.declared("pair");
-      to_pair_ = register_module("to_pair", without_bias(kPairingFeatures, width));
+      to_pair_ = register_module("to_pair",
+                                 without_bias(kPairingFeatures, ribo::blocks::pair_width(in)));
     }
   }
 

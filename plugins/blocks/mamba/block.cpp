@@ -120,8 +120,7 @@ struct Mamba final : ribo::Block {
                                               .bias(options_.conv_bias)));
     d.x_proj = register_module(
         "x_proj" + suffix,
-        torch::nn::Linear(
-            torch::nn::LinearOptions(inner_, dt_rank_ + 2 * options_.d_state).bias(false)));
+        ribo::blocks::without_bias(inner_, dt_rank_ + 2 * options_.d_state));
     d.dt_proj = register_module("dt_proj" + suffix, torch::nn::Linear(dt_rank_, inner_));
     d.A_log = register_parameter(
         A_name, at::arange(1, options_.d_state + 1, at::kFloat).log().repeat({inner_, 1}));

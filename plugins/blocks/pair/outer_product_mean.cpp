@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <torch/nn/modules/linear.h>
 
+#include "../pair_stream.h"
 #include "pair.h"
 
 namespace ribo::pair {
@@ -26,14 +27,14 @@ struct OuterProductMean final : Block {
   static void shapes(const Options&, Shapes& s) {
     s.need("mask", 2);
     s.need("single", 3);
-    s.produce("pair", added_to(s));
+    s.produce("pair", blocks::added_to_pair(s));
   }
 
   OuterProductMean(const Options& options, const Shapes& in) {
     proj_down1_ =
         register_module("proj_down1", torch::nn::Linear(in.width("single"), options.hidden));
     proj_down2_ = register_module("proj_down2",
-                                  torch::nn::Linear(options.hidden * options.hidden, width_of(in)));
+                                  torch::nn::Linear(options.hidden * options.hidden, blocks::pair_width(in)));
   }
 
   void forward(Streams& s) override {

@@ -4,15 +4,6 @@
 
 namespace ribo::pair {
 
-Shape added_to(Shapes& shapes) {
-  if (shapes.has("pair")) return shapes.need("pair", 4);
-  return {dim::batch, dim::length, dim::length, shapes.declared("pair")};
-}
-
-int64_t width_of(const Shapes& in) {
-  return in.has("pair") ? in.width("pair") : in.declared("pair");
-}
-
 at::Tensor lengths(const Streams& streams) {
   const at::Tensor& mask = streams.mask();
   if (mask.is_cpu() && mask.all().item<bool>()) return {};

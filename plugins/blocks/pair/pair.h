@@ -15,12 +15,6 @@ void register_relative_position(Registrar& plugin);
 void register_triangle_attention(Registrar& plugin);
 void register_triangle_multiply(Registrar& plugin);
 
-/// The shape of `pair`, which a block adds to: of the stream that is there, or of a new one, as
-/// wide as model.streams says.
-Shape added_to(Shapes& shapes);
-/// The width of that, in the block's constructor.
-int64_t width_of(const Shapes& in);
-
 /// Residues of each sequence, as the kernels take them. Undefined where the CPU sees that there is
 /// no padding: then nothing is spent on it.
 at::Tensor lengths(const Streams& streams);

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <torch/nn/modules/linear.h>
 
+#include "../pair_stream.h"
 #include "pair.h"
 
 namespace ribo::pair {
@@ -24,12 +25,12 @@ struct RelativePosition final : Block {
 
   static void shapes(const Options&, Shapes& s) {
     s.need("mask", 2);
-    s.produce("pair", added_to(s));
+    s.produce("pair", blocks::added_to_pair(s));
   }
 
   RelativePosition(const Options& options, const Shapes& in)
       : farthest_(options.bins / 2),
-        linear_(register_module("linear", torch::nn::Linear(options.bins, width_of(in)))) {}
+        linear_(register_module("linear", torch::nn::Linear(options.bins, blocks::pair_width(in)))) {}
 
   void forward(Streams& s) override {
     const at::Tensor& mask = s.mask();

@@ -110,22 +110,19 @@ struct Transformer final : ribo::Block {
     };
     norm1_ = norm("norm1");
     // Without a bias: the keys' would cancel in the softmax and never learn.
-    qkv_ = register_module(
-        "qkv", torch::nn::Linear(torch::nn::LinearOptions(width, 3 * width).bias(false)));
+    qkv_ = register_module("qkv", ribo::blocks::without_bias(width, 3 * width));
     if (uses_pair(options, in)) {
       // Biases would shift all logits of a head alike.
       const int64_t pair = in.width("pair");
       pair_norm_ = register_module("pair_norm", std::make_shared<ribo::blocks::Norm>(
                                                     "layer", pair, 1e-5, options.pair_norm_bias));
-      pair_bias_ = register_module(
-          "pair_bias",
-          torch::nn::Linear(torch::nn::LinearOptions(pair, options.heads).bias(false)));
+      pair_bias_ =
+          register_module("pair_bias", ribo::blocks::without_bias(pair, options.heads));
     }
     if (uses_bpp(options, in)) {
       bpp_bias_ = register_module(
           "bpp_bias",
-          torch::nn::Linear(
-              torch::nn::LinearOptions(ribo::blocks::kPairingFeatures, options.heads).bias(false)));
+          ribo::blocks::without_bias(ribo::blocks::kPairingFeatures, options.heads));
     }
     out_ = register_module(
         "out", torch::nn::Linear(torch::nn::LinearOptions(width, width).bias(options.out_bias)));
