@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <iostream>
+#include <map>
 
 #include "cli/verbs.h"
 #include "model/measure.h"
@@ -25,6 +26,20 @@ int64_t count_frozen(const Model& model) {
     if (!p.requires_grad()) count += p.numel();
   }
   return count;
+}
+
+// How much each rate of train.learning_rates trains.
+void print_rates(const Parameters& parameters, const Value& rates) {
+  if (rates.is_null()) return;
+  std::map<double, int64_t> counts;
+  for (const Parameter& p : parameters) counts[p.factor] += p.tensor.numel();
+  std::cout << "train.learning_rates:";
+  const char* separator = " ";
+  for (const auto& [factor, count] : counts) {
+    std::cout << separator << count << " parameters at " << factor << " times lr";
+    separator = ", ";
+  }
+  std::cout << "\n";
 }
 
 // One forward and backward pass on two real sequences, so that a mistake that only a batch shows is
@@ -90,6 +105,7 @@ int check(const Arguments& arguments) {
     std::cout << "init_from.freeze: " << frozen << " of " << model->count_parameters()
               << " parameters are not trained.\n";
   }
+  print_rates(session.parameters(*model), session.options().learning_rates);
   prove(session, *model, *split);
   return 0;
 }

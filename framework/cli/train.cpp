@@ -157,7 +157,7 @@ int train(const Arguments& arguments) {
   (void)session.device();
 
   const auto [found, checkpoint] = find_resumable(values, session);
-  session.check_initial_weights(!checkpoint.empty());
+  session.check_weights(!checkpoint.empty());
   const fs::path directory =
       fs::absolute(found.empty() ? make_directory(values, session) : found).lexically_normal();
   if (values.count("detach")) {

@@ -17,6 +17,7 @@ struct TrainOptions {
   bool flip_average = false;
   bool bucket = true;
   Value optimizer;
+  Value learning_rates;
   Value schedule;
   double clip = 1.0;
   double ema = 0.0;

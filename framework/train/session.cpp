@@ -7,6 +7,7 @@
 #include "ribo/log.h"
 #include "train/floors.h"
 #include "train/guarded.h"
+#include "train/learning_rates.h"
 
 namespace ribo {
 namespace fs = std::filesystem;
@@ -148,6 +149,7 @@ Session::Session(const SessionRequest& request) {
       optimizer_ = choose_own(optimizers(), "optimizer", options_.optimizer, "train.optimizer",
                               optimizer_options_, diagnostics);
     }
+    check_learning_rates(options_.learning_rates, diagnostics);
     if (train->find("schedule")) {
       schedule_ = choose_own(schedules(), "schedule", options_.schedule, "train.schedule",
                              schedule_options_, diagnostics);
@@ -252,11 +254,22 @@ void Session::load_initial_weights(Model& model) const {
   ribo::load_initial_weights(model, *init_from_, *pipeline_.root.find("init_from"));
 }
 
-void Session::check_initial_weights(bool resuming) const {
-  if (!init_from_) return;
+void Session::check_weights(bool resuming) const {
+  if (!init_from_ && options_.learning_rates.is_null()) return;
   const auto model = build_model();
-  if (resuming) return;
+  (void)parameters(*model);
+  if (!init_from_ || resuming) return;
   ribo::check_initial_weights(*model, *init_from_, *pipeline_.root.find("init_from"));
+}
+
+Parameters Session::parameters(const Model& model) const {
+  Parameters all, trained;
+  for (const auto& item : model.named_parameters()) all.push_back({item.key(), item.value()});
+  apply_learning_rates(options_.learning_rates, all);
+  for (Parameter& parameter : all) {
+    if (parameter.tensor.requires_grad()) trained.push_back(std::move(parameter));
+  }
+  return trained;
 }
 
 Training Session::prepare(const Process& process, bool resuming) const {
@@ -286,11 +299,7 @@ Training Session::prepare(const Process& process, bool resuming) const {
   out.floors = compute_floors(out.train->split(), *out.valid, metrics_, plan_.result);
   out.model = build_model();
   if (!resuming) load_initial_weights(*out.model);
-  Parameters parameters;
-  for (const auto& item : out.model->named_parameters()) {
-    if (item.value().requires_grad()) parameters.push_back({item.key(), item.value()});
-  }
-  out.optimizer = optimizer_->make(optimizer_options_.get(), parameters);
+  out.optimizer = optimizer_->make(optimizer_options_.get(), parameters(*out.model));
   out.schedule = schedule_->make(schedule_options_.get());
   return out;
 }

@@ -59,10 +59,13 @@ class Session {
   /// The model alone, with its generators seeded the same; what `init_from` freezes is frozen, what
   /// it loads is not loaded. After open() or assume().
   std::shared_ptr<Model> build_model() const;
+  /// What the optimizer trains of `model`, at the rates of `train.learning_rates`. Throws ConfigError
+  /// for a pattern that matches nothing.
+  Parameters parameters(const Model& model) const;
   /// Loads the weights of `init_from`, if the pipeline has one. See weights/initial.h.
   void load_initial_weights(Model& model) const;
   /// Throws what prepare() would for the weights that `init_from` names. After open().
-  void check_initial_weights(bool resuming) const;
+  void check_weights(bool resuming) const;
 
  private:
   template <class Product, class Factory, class... Args>

@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 namespace ribo {
@@ -29,20 +30,26 @@ bool glob_matches(const std::string& pattern, const std::string& name) {
   return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
 }
 
+std::vector<bool> glob_select(const std::string& pattern, const std::vector<std::string>& names,
+                              const Mark& mark, std::string_view path, Diagnostics& diagnostics) {
+  std::vector<bool> selected;
+  for (const std::string& name : names) selected.push_back(glob_matches(pattern, name));
+  if (std::find(selected.begin(), selected.end(), true) == selected.end()) {
+    glob_matches_nothing(pattern, names, mark, path, diagnostics);
+  }
+  return selected;
+}
+
 std::vector<bool> glob_select(const std::vector<std::string>& patterns,
                               const std::vector<std::string>& names, const Value& list,
                               std::string_view path, Diagnostics& diagnostics) {
   std::vector<bool> selected(names.size(), false);
   for (size_t p = 0; p < patterns.size(); ++p) {
-    bool any = false;
-    for (size_t i = 0; i < names.size(); ++i) {
-      if (!glob_matches(patterns[p], names[i])) continue;
-      any = selected[i] = true;
-    }
-    if (any) continue;
     // A list of one may be written as a scalar.
     const Mark& mark = list.is_list() ? list.items[p].mark : list.mark;
-    glob_matches_nothing(patterns[p], names, mark, cat(path, "[", p, "]"), diagnostics);
+    const std::vector<bool> one =
+        glob_select(patterns[p], names, mark, cat(path, "[", p, "]"), diagnostics);
+    std::transform(one.begin(), one.end(), selected.begin(), selected.begin(), std::logical_or<>());
   }
   return selected;
 }

@@ -1,7 +1,7 @@
 // One training step of pipelines/ribonanzanet.yaml (forward, backward, AdamW) beside the same
 // network in plain ATen calls with nothing reordered (tests/support/ribonanzanet_reference.h) and
 // beside this machine's float32 matrix product. Weights and tokens are the same; no dropout.
-//   bench_ribonanzanet_step [--length 177] [--batch 1,2] [--repeats 3] [--no-reference] [--json X]
+//   bench_ribonanzanet_step [--length 177] [--batch 1,2] [--repeats 3] [--no-reference] [--only "ribo, bf16"] [--json X]
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -15,11 +15,13 @@
 #include <string>
 #include <vector>
 
+#include "common/isa.h"
 #include "config/pipeline.h"
 #include "support/blocks.h"
 #include "support/memory.h"
 #include "support/ribonanzanet_reference.h"
 #include "train/optimizer.h"
+#include "train/precision.h"
 #include "train/trainer.h"
 
 namespace ribo {
@@ -34,7 +36,7 @@ struct Arguments {
   std::vector<int64_t> batches = {1};
   int repeats = 3;
   bool reference = true;
-  std::string json;
+  std::string json, only;
 };
 
 struct Row {
@@ -87,7 +89,7 @@ Step measure(const std::string& what, const std::function<Network()>& make,
   const OptimizerFactory& adamw = optimizers().at("adamw");
   const auto optimizer = adamw.make(adamw.schema->make_options().get(), network.parameters);
   for (int i = 0; i < repeats; ++i) {
-    for (const auto& [name, p] : network.parameters) p.mutable_grad().reset();
+    for (const Parameter& p : network.parameters) p.tensor.mutable_grad().reset();
     out.output.reset();
     const double start = now(), cpu_start = cpu_now();
     const at::Tensor output = network.forward(tokens);
@@ -98,7 +100,7 @@ Step measure(const std::string& what, const std::function<Network()>& make,
     out.output = output.detach();
   }
   out.row.bytes = static_cast<double>(memory.peak());
-  for (const auto& [name, p] : network.parameters) {
+  for (const auto& [name, p, factor] : network.parameters) {
     out.gradients[name] = p.grad().defined() ? p.grad() : at::zeros_like(p);
   }
   return out;
@@ -113,20 +115,36 @@ Plan plan_of_pipeline(bool checkpoint) {
   return testing::make_plan(to_yaml(*pipeline.root.find("model")));
 }
 
-Network ours(bool checkpoint, const Tensors& weights) {
-  const auto model = std::make_shared<Model>(plan_of_pipeline(checkpoint));
+struct Variant {
+  const char* what;
+  bool checkpoint;
+  const char* precision;
+  kernels::Isa most;
+};
+
+// bf16 rounds the operands of products, by AMX where the CPU has it.
+constexpr Variant kVariants[] = {
+    {"ribo", false, "float32", kernels::Isa::amx},
+    {"ribo, checkpointed", true, "float32", kernels::Isa::amx},
+    {"ribo, bf16", false, "bf16", kernels::Isa::amx},
+    {"ribo, bf16 without AMX", false, "bf16", kernels::Isa::bf16},
+};
+
+Network ours(const Variant& variant, const Tensors& weights) {
+  const auto model = std::make_shared<Model>(plan_of_pipeline(variant.checkpoint));
   load_weights(*model, weights);
   model->train();
   Network out;
   for (const auto& item : model->named_parameters()) {
     out.parameters.emplace_back(item.key(), item.value());
   }
-  out.forward = [model](const at::Tensor& tokens) {
+  out.forward = [model, precision = std::string(variant.precision)](const at::Tensor& tokens) {
+    const AutocastScope autocast(at::kCPU, precision);
     Streams streams;
     streams.set("tokens", tokens);
     streams.set("mask", at::ones(tokens.sizes(), at::kBool));
     model->forward(streams);
-    return streams.get("pred.reactivity");
+    return streams.get("pred.reactivity").to(at::kFloat);
   };
   return out;
 }
@@ -159,7 +177,7 @@ void compare(Step& step, const Step& reference, const testing::RibonanzaNet& net
 
 void print(const std::vector<Row>& rows, double rate, int64_t length) {
   std::printf("at::mm 2048^3: %.1f GFLOP/s on %d threads\n", rate / 1e9, at::get_num_threads());
-  std::printf("%-20s %5s %8s %8s %8s %8s %7s %8s %9s\n", "one step", "batch", "seconds", "faster",
+  std::printf("%-24s %5s %8s %8s %8s %8s %7s %8s %9s\n", "one step", "batch", "seconds", "faster",
               "CPU s", "GiB", "of mm", "output", "gradients");
   for (const Row& row : rows) {
     const auto base = std::find_if(rows.begin(), rows.end(), [&](const Row& r) {
@@ -168,7 +186,7 @@ void print(const std::vector<Row>& rows, double rate, int64_t length) {
     const double faster = base == rows.end() ? 0 : base->seconds / row.seconds;
     const double share =
         length == kLength ? kFlops * static_cast<double>(row.batch) / row.seconds / rate : 0;
-    std::printf("%-20s %5ld %8.3f %7.2fx %8.3f %8.3f %6.1f%% %8.1g %9.1g %s\n", row.what.c_str(),
+    std::printf("%-24s %5ld %8.3f %7.2fx %8.3f %8.3f %6.1f%% %8.1g %9.1g %s\n", row.what.c_str(),
                 static_cast<long>(row.batch), row.seconds, faster, row.cpu, row.bytes / (1 << 30),
                 100 * share, row.output_difference, row.gradient_difference, row.worst.c_str());
   }
@@ -202,6 +220,8 @@ Arguments parse(const std::vector<std::string>& words) {
       out.repeats = std::stoi(value());
     } else if (words[i] == "--no-reference") {
       out.reference = false;
+    } else if (words[i] == "--only") {
+      out.only = value();
     } else if (words[i] == "--json") {
       out.json = value();
     } else if (words[i] == "--batch") {
@@ -225,12 +245,16 @@ void run(const Arguments& arguments) {
     const at::Tensor tokens = at::randint(0, 4, {batch, arguments.length}, at::kLong);
     const at::Tensor cotangent = at::randn({batch, arguments.length, 2});
     std::vector<Step> steps;
-    for (const bool checkpoint : {false, true}) {
+    for (const Variant& variant : kVariants) {
+      if (!arguments.only.empty() && arguments.only != variant.what) continue;
+      kernels::limit_isa(variant.most);
+      if (variant.precision == std::string("bf16") && kernels::isa() != variant.most) continue;
       steps.push_back(measure(
-          checkpoint ? "ribo, checkpointed" : "ribo", [&] { return ours(checkpoint, weights); },
-          tokens, cotangent, arguments.repeats));
+          variant.what, [&] { return ours(variant, weights); }, tokens, cotangent,
+          arguments.repeats));
       rate = std::max(rate, matrix_product_rate());
     }
+    kernels::limit_isa(kernels::Isa::amx);
     if (arguments.reference) {
       const Step base = measure(
           "reference", [&] { return reference(net, weights); }, tokens, cotangent,

@@ -7,7 +7,12 @@
 //   gemm<T>({x, ldx, 1}, panels(packed, k), y, ldy, m, n, k);
 #pragma once
 
-#include "common/vec.h"
+#include <type_traits>
+
+#include "common/panels.h"
+#if defined(__AVX512BF16__)
+#include "common/gemm_bf16.h"
+#endif
 
 namespace ribo::kernels {
 namespace RIBO_ISA {
@@ -24,70 +29,6 @@ inline constexpr int kRows = 4;
 /// The same for float64, which serves tests: small, for the compiler's sake.
 template <class T>
 inline constexpr int block_rows = sizeof(T) == sizeof(float) ? kRows : 1;
-
-/// Columns of the block in registers, and of a panel of B.
-template <class T>
-inline constexpr int kColumns = 2 * lanes<T>;
-
-/// A [m, k]: element (i, p) at data[i * row + p * col]. Transposed is {data, 1, ld}.
-template <class T>
-struct Rows {
-  const T* data;
-  int64_t row, col;
-};
-
-/// B [k, n] in panels of kColumns columns: the panel that begins with column j stands at
-/// data + j * panel, its row p at p * row, kColumns values side by side.
-template <class T>
-struct Panels {
-  const T* data;
-  int64_t panel, row;
-};
-
-/// What pack() wrote.
-template <class T>
-[[gnu::always_inline]] inline Panels<T> panels(const T* packed, int k) {
-  return {packed, k, kColumns<T>};
-}
-
-/// A row-major B [k, n], used where it is. The last row's end must be readable up to a multiple of
-/// kColumns; what stands behind n is never used. `ld` had better not be a multiple of 1 KiB.
-template <class T>
-[[gnu::always_inline]] inline Panels<T> in_place(const T* b, int64_t ld) {
-  return {b, 1, ld};
-}
-
-/// Elements that pack() writes.
-template <class T>
-constexpr int64_t packed_size(int64_t k, int64_t n) {
-  return (n + kColumns<T> - 1) / kColumns<T> * kColumns<T> * k;
-}
-
-/// Copies B [k, n], element (p, j) at b[p * row + j * col], into panels; zeros behind column n.
-template <class T>
-void pack(const T* b, int64_t row, int64_t col, int k, int n, T* packed) {
-  constexpr int W = kColumns<T>;
-  for (int j = 0; j < n; j += W, b += W * col) {
-    const int width = n - j < W ? n - j : W;
-    int p = 0;
-    if (row == 1 && width == W) {
-      for (; p + lanes<T> <= k; p += lanes<T>, packed += W * lanes<T>) {
-        copy_transposed(b + p, col, packed, W);
-        copy_transposed(b + p + lanes<T> * col, col, packed + lanes<T>, W);
-      }
-    }
-    for (; p < k; ++p, packed += W) {
-      const T* from = b + p * row;
-      if (col == 1 && width == W) {
-        store<T>(packed, load(from));
-        store<T>(packed + lanes<T>, load(from + lanes<T>));
-        continue;
-      }
-      for (int i = 0; i < width; ++i) packed[i] = from[i * col];
-      for (int i = width; i < W; ++i) packed[i] = T{};
-    }
-  }
-}
 
 /// The default last step of gemm().
 struct AsItIs {
@@ -177,12 +118,10 @@ template <class T, int V, int R, class Finish>
   }
 }
 
-/// C [m, n] = A [m, k] B [k, n], or C += A B, row-major with leading dimension ldc. `finish(v, i,
-/// j)` gets the finished vector of row i that begins with column j and returns what is stored
-/// (behind column n, at most a vector further, it sees what does not matter).
-template <class T, class Finish = AsItIs>
-void gemm(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k, bool accumulate = false,
-          const Finish& finish = {}) {
+/// gemm() in registers of T.
+template <class T, class Finish>
+void gemm_blocks(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k, bool accumulate,
+                 const Finish& finish) {
   // A panel of B, depth x kColumns, in L1; A, rows x depth, in L2.
   constexpr int depth = 1024 / sizeof(T), rows = 16 * kRows;
   for (int p = 0; p < k || p == 0; p += depth) {
@@ -203,6 +142,23 @@ void gemm(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k, bool a
         }
       }
     }
+  }
+}
+
+/// C [m, n] = A [m, k] B [k, n], or C += A B, row-major with leading dimension ldc. `finish(v, i,
+/// j)` gets the finished vector of row i that begins with column j and returns what is stored
+/// (behind column n, at most a vector further, it sees what does not matter). Compiled for bf16,
+/// float operands are rounded to bfloat16.
+template <class T, class Finish = AsItIs>
+void gemm(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k, bool accumulate = false,
+          const Finish& finish = {}) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<T, float>) {
+    gemm_bf16(a, b, c, ldc, m, n, k, accumulate, finish);
+  } else
+#endif
+  {
+    gemm_blocks(a, b, c, ldc, m, n, k, accumulate, finish);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "common/autocast.h"
 #include "common/check.h"
 #include "common/lengths.h"
 #include "pair_transition/pair_transition_aten.h"
@@ -73,7 +74,7 @@ at::Tensor forward_cpu(const TransitionTensors& in) {
   CpuProblem<T> p(in);
   at::Tensor y = p.positions();
   p.args.y = y.mutable_data_ptr();
-  with_isa([&](auto isa) {
+  with_isa(in.type == at::kBFloat16, [&](auto isa) {
     p.allocate(transition_scratch<isa>(p.args, false));
     transition_forward<isa>(p.args);
   });
@@ -96,7 +97,7 @@ TransitionGrads backward_cpu(const TransitionTensors& in, const at::Tensor& y_gr
   p.args.db1 = g[4].mutable_data_ptr<T>();
   p.args.dw2 = g[5].mutable_data_ptr<T>();
   p.args.db2 = g[6].mutable_data_ptr<T>();
-  with_isa([&](auto isa) {
+  with_isa(in.type == at::kBFloat16, [&](auto isa) {
     p.allocate(transition_scratch<isa>(p.args, true));
     transition_backward<isa>(p.args);
   });
@@ -179,7 +180,8 @@ at::Tensor pair_transition_op(const at::Tensor& x, const at::Tensor& norm_weight
     }
   }
   const auto device = x.device().type();
-  const auto type = !x.is_cpu() && at::autocast::is_autocast_enabled(device)
+  const auto type = x.is_cpu() ? rounds_products(x) ? at::kBFloat16 : at::kFloat
+                    : at::autocast::is_autocast_enabled(device)
                         ? at::autocast::get_autocast_dtype(device)
                         : x.scalar_type();
   return PairTransition::apply(x, norm_weight, norm_bias, w1, b1, w2, b2, ends, eps, type);

@@ -10,6 +10,7 @@
 #include <array>
 #include <vector>
 
+#include "common/autocast.h"
 #include "common/check.h"
 #include "common/lengths.h"
 #include "common/parallel.h"
@@ -96,7 +97,7 @@ struct Cpu {
                                      out.y.data_ptr<T>(),
                                      shared.data_ptr<T>(),
                                      scratch.data_ptr<T>()};
-    with_isa([&](auto isa) { triangle_forward<isa>(args); });
+    with_isa(in.bf16, [&](auto isa) { triangle_forward<isa>(args); });
     return out;
   }
 
@@ -129,7 +130,7 @@ struct Cpu {
                                       partial.data_ptr<T>(),
                                       shared.data_ptr<T>(),
                                       scratch.data_ptr<T>()};
-    with_isa([&](auto isa) { triangle_backward<isa>(args); });
+    with_isa(in.bf16, [&](auto isa) { triangle_backward<isa>(args); });
     return out;
   }
 };
@@ -138,15 +139,17 @@ struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& in_weight,
                             const at::Tensor& in_bias, const at::Tensor& norm_weight,
                             const at::Tensor& norm_bias, const at::Tensor& out_weight,
-                            const at::Tensor& out_bias, const at::Tensor& lengths, bool outgoing) {
+                            const at::Tensor& out_bias, const at::Tensor& lengths, bool outgoing,
+                            bool bf16) {
     const TriangleTensors in = {x.contiguous(), in_weight, in_bias, norm_weight, norm_bias,
-                                out_weight,     out_bias,  lengths, outgoing};
+                                out_weight,     out_bias,  lengths, outgoing, bf16};
     const TriangleResult out = !x.is_cpu()                      ? triangle_forward_aten(in)
                                : x.scalar_type() == at::kDouble ? Cpu<double>(in).forward()
                                                                 : Cpu<float>(in).forward();
     ctx->save_for_backward({x, in_weight, in_bias, norm_weight, norm_bias, out_weight, out_bias,
                             lengths, out.left, out.right, out.product});
     ctx->saved_data["outgoing"] = outgoing;
+    ctx->saved_data["bf16"] = bf16;
     return out.y;
   }
 
@@ -162,7 +165,8 @@ struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
                                 saved[5],
                                 saved[6],
                                 saved[7],
-                                ctx->saved_data["outgoing"].toBool()};
+                                ctx->saved_data["outgoing"].toBool(),
+                                ctx->saved_data["bf16"].toBool()};
     const TriangleResult result = {{}, saved[8], saved[9], saved[10]};
     const at::Tensor d_y = grads[0].contiguous();
     const TriangleGrads d = !in.x.is_cpu() ? triangle_backward_aten(in, result, d_y)
@@ -170,7 +174,7 @@ struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
                                 ? Cpu<double>(in).backward(result, d_y)
                                 : Cpu<float>(in).backward(result, d_y);
     return {d.x,        d.in_weight, d.in_bias, d.norm_weight, d.norm_bias, d.out_weight,
-            d.out_bias, {},          {}};
+            d.out_bias, {},          {},          {}};
   }
 };
 
@@ -189,6 +193,7 @@ at::Tensor implementation(const at::Tensor& x, at::TensorList weights,
   check(x, weights, given);
   const at::Tensor ends = lengths_on_cpu(kOp, given, x.size(0), x.size(1));
   const at::ScalarType type = compute_type(x);
+  const bool bf16 = rounds_products(x);
   const at::ScalarType wide = type == at::kDouble ? at::kDouble : at::kFloat;
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
 
@@ -200,7 +205,8 @@ at::Tensor implementation(const at::Tensor& x, at::TensorList weights,
   return TriangleMultiply::apply(
              x.to(type), (maps * weight(0)).to(type), (biases + at::mv(maps, weight(1))).to(type),
              weight(12).to(type).contiguous(), weight(13).to(type).contiguous(),
-             weight(14).t().to(type).contiguous(), weight(15).to(type).contiguous(), ends, outgoing)
+             weight(14).t().to(type).contiguous(), weight(15).to(type).contiguous(), ends, outgoing,
+             bf16)
       .to(x.scalar_type());
 }
 

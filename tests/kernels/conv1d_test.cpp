@@ -180,7 +180,7 @@ TEST(CausalConv1d, EveryInstructionSetAndFloat32Agree) {
       expect_same(differentiate(kernel(c), single, cotangent.to(at::kFloat)), want, 1e-5);
     }
   }
-  limit_isa(Isa::avx512);
+  limit_isa(Isa::amx);
 }
 
 TEST(CausalConv1d, TheSameBitsForAnyNumberOfThreads) {

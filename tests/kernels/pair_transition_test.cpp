@@ -11,6 +11,7 @@
 #include "common/isa.h"
 #include "pair_transition/pair_transition_aten.h"
 #include "support/gradients.h"
+#include "train/precision.h"
 
 namespace ribo::kernels {
 namespace {
@@ -75,7 +76,7 @@ class PairTransition : public ::testing::Test {
  protected:
   PairTransition() { at::manual_seed(1); }
   ~PairTransition() override {
-    limit_isa(Isa::avx512);
+    limit_isa(Isa::amx);
     at::set_num_threads(threads_);
   }
 
@@ -190,6 +191,34 @@ TEST_F(PairTransition, NarrowTypesComputeInFloat32) {
     EXPECT_TRUE(at::equal(got.value, want.value.to(type)));
     for (size_t i = 0; i < want.grads.size(); ++i) {
       EXPECT_TRUE(at::equal(got.grads[i], want.grads[i].to(type))) << kNames[i];
+    }
+  }
+}
+
+TEST_F(PairTransition, AutocastRoundsOperandsOfProductsWhereTheCpuCan) {
+  for (const Size& s : kSizes) {
+    Tensors in = to(random_inputs(s.positions, s.channels, s.hidden), at::kFloat);
+    in[4] = 8 * at::sign(in[4]);  // no ReLU near its kink, where it may fall to either side
+    const at::Tensor weight = at::randn_like(in[0]);
+    const Derivative want = differentiate(transition, in, weight);
+    for (const Isa most : {Isa::avx512, Isa::bf16, Isa::amx}) {
+      limit_isa(most);
+      if (isa() != most) continue;
+      const AutocastScope autocast(at::kCPU, "bf16");
+      const Derivative got = differentiate(transition, in, weight);
+      const std::string where = cat(s.positions, " ", s.channels, " ", s.hidden);
+      if (most == Isa::avx512) {
+        EXPECT_TRUE(at::equal(got.value, want.value)) << where;
+        continue;
+      }
+      const auto error = [](const at::Tensor& x, const at::Tensor& y) {
+        return ((x - y).norm() / (y.norm() + 1e-3)).item<double>();
+      };
+      EXPECT_LT(error(got.value, want.value), 1e-2) << where;
+      if (s.channels > 1) EXPECT_FALSE(at::equal(got.value, want.value)) << where;
+      for (size_t i = 0; i < want.grads.size(); ++i) {
+        EXPECT_LT(error(got.grads[i], want.grads[i]), 2e-2) << where << " " << kNames[i];
+      }
     }
   }
 }

@@ -1,0 +1,13 @@
+#include "common/autocast.h"
+
+#include <ATen/autocast_mode.h>
+
+namespace ribo::kernels {
+
+bool rounds_products(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() != at::kDouble &&
+         at::autocast::is_autocast_enabled(at::kCPU) &&
+         at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16;
+}
+
+}  // namespace ribo::kernels
