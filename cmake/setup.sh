@@ -1,6 +1,7 @@
 # Sourced by ./ribo-run and ./run-tests: installs what is missing and builds. The fast path (all is
 # there) costs one `ninja` that finds nothing to do.
 #   setup_build TARGET...   builds these targets in $build
+#   setup_python            what the tests of the scripts for Python need
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=${RIBO_BUILD:-$top/build}
@@ -39,6 +40,18 @@ has_cuda_toolkit() {
   "$nvcc" --version | grep -q 'release 13'
 }
 
+pip_into() {
+  local folder=$1
+  shift
+  python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+    --root-user-action=ignore --target "$folder" "$@"
+}
+pip_failed() {
+  tail -n 20 "$build/pip.log" >&2
+  say "pip failed; the whole log: $build/pip.log"
+  exit 3
+}
+
 install_torch() {
   local want
   want=$(wanted_kind)
@@ -47,16 +60,29 @@ install_torch() {
   say "Installing LibTorch $torch_version ($want) into ${torch_dir#"$top"/}"
   rm -rf "$torch_dir"
   # Without a toolkit libtorch_cpu still needs CUDA's runtime and CUPTI, but nothing else of it.
-  local pip=(python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location
-             --root-user-action=ignore --target "$torch_dir")
   if [ $want = cuda ]; then
-    "${pip[@]}" "torch==$torch_version"
+    pip_into "$torch_dir" "torch==$torch_version"
   else
-    "${pip[@]}" --no-deps "torch==$torch_version" &&
-      "${pip[@]}" 'cuda-toolkit[cudart,cupti]==13.0.2'
-  fi >"$build/pip.log" 2>&1 ||
-    { tail -n 20 "$build/pip.log" >&2; say "pip failed; the whole log: $build/pip.log"; exit 3; }
+    pip_into "$torch_dir" --no-deps "torch==$torch_version" &&
+      pip_into "$torch_dir" 'cuda-toolkit[cudart,cupti]==13.0.2'
+  fi >"$build/pip.log" 2>&1 || pip_failed
   touch "$torch_dir/.complete-$want"
+}
+
+# What the tests of scripts/ need beside the torch of LibTorch's wheel, into .deps/python-tools.
+# LibTorch for CPUs cannot be imported by Python: there those tests are skipped.
+setup_python() {
+  local tools=$top/.deps/python-tools
+  local wheels="safetensors==0.8.0 numpy==2.4.6"
+  [ -e "$torch_dir/.complete-cuda" ] || return 0
+  lock_setup
+  if [ "$(cat "$tools/.complete" 2>/dev/null)" != "$wheels" ]; then
+    say "Installing $wheels for Python into ${tools#"$top"/}"
+    rm -rf "$tools"
+    pip_into "$tools" --no-deps $wheels >"$build/pip.log" 2>&1 || pip_failed
+    echo "$wheels" >"$tools/.complete"
+  fi
+  exec 9>&-
 }
 
 # cuda or cpu: which LibTorch and which build this machine can use.
@@ -68,11 +94,15 @@ is_built() {
     ninja -C "$build" -n "$@" 2>/dev/null | grep -q 'no work to do'
 }
 
+lock_setup() {
+  exec 9>"$build/.lock"
+  flock -n 9 || { say "Waiting for another set-up of this folder"; flock 9; }
+}
+
 setup_build() {
   if is_built "$@"; then return 0; fi
   mkdir -p "$build"
-  exec 9>"$build/.lock"
-  flock -n 9 || { say "Waiting for another set-up of this folder"; flock 9; }
+  lock_setup
   install_packages
   install_torch
   if [ "$(cat "$build/.kind" 2>/dev/null)" != "$(wanted_kind)" ]; then

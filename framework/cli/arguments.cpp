@@ -75,9 +75,20 @@ std::vector<std::filesystem::path> plugin_path(const po::variables_map& values) 
   return out;
 }
 
+std::string find_file(const std::string& file) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  if (fs::path(file).is_absolute() || fs::exists(file, ec)) return file;
+  const fs::path libraries = plugins::built_in_folder().parent_path().parent_path();
+  const fs::path installed = (libraries / RIBO_SHARE / file).lexically_normal();
+  if (!fs::is_regular_file(installed, ec)) return file;
+  log::info(cat(file, " is not here; taking ", installed.string()));
+  return installed.string();
+}
+
 SessionRequest session_request(const po::variables_map& values) {
   SessionRequest request;
-  request.pipeline = values["pipeline"].as<std::string>();
+  request.pipeline = find_file(values["pipeline"].as<std::string>());
   if (values.count("set")) request.sets = values["set"].as<std::vector<std::string>>();
   request.plugin_path = plugin_path(values);
   return request;

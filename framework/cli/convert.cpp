@@ -54,7 +54,7 @@ int convert(const Arguments& arguments) {
   const fs::path destination = files[1];
   check_destination(destination);
 
-  const NameMap map = NameMap::read(values["map"].as<std::string>());
+  const NameMap map = NameMap::read(find_file(values["map"].as<std::string>()));
   const Tensors tensors = read_weights(source);
   const Side side = map.side_of(names_of(tensors));
   const Conversion converted = ribo::convert(tensors, map, side);

@@ -35,6 +35,9 @@ po::options_description common_options();
 void apply_common(const po::variables_map& values);
 /// The folders of --plugin-path, then those of $RIBO_PLUGIN_PATH.
 std::vector<std::filesystem::path> plugin_path(const po::variables_map& values);
+/// `file`, or where there is none, what an installed Ribo has under that name: pipelines/...,
+/// maps/...
+std::string find_file(const std::string& file);
 /// What `pipeline`, `set` and --plugin-path of a verb ask for.
 SessionRequest session_request(const po::variables_map& values);
 

@@ -1,0 +1,10 @@
+# Sets RIBO_CUDA_VERSION ("13.0") where the build uses CUDA, else "".
+set(RIBO_CUDA_VERSION "")
+if(NOT RIBO_CUDA STREQUAL OFF)
+  find_package(CUDAToolkit 13 QUIET)
+  if(CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE AND EXISTS ${RIBO_LIBTORCH}/nvidia/cudnn)
+    set(RIBO_CUDA_VERSION ${CUDAToolkit_VERSION_MAJOR}.${CUDAToolkit_VERSION_MINOR})
+  elseif(RIBO_CUDA STREQUAL ON)
+    message(FATAL_ERROR "RIBO_CUDA=ON needs nvcc of a CUDA toolkit 13 and the wheel's CUDA libraries.")
+  endif()
+endif()
