@@ -33,6 +33,11 @@ inline constexpr int kTileRows = 16, kTileDepth = 32, kTileSize = kTileRows * kT
       _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
 }
 
+[[gnu::always_inline]] inline void store_some(float* p, Vec<float> v, int n) {
+  if (n >= kTileRows) return store<float>(p, v);
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), reinterpret_cast<__m512>(v));
+}
+
 /// Rows 0..m-1 of A [m, k], m <= 16, into ceil(k / 32) tiles with zeros behind both ends.
 inline void convert_left(Rows<float> a, int m, int k, uint16_t* to) {
   for (int p = 0; p < k; p += kTileDepth, to += kTileSize) {
@@ -214,8 +219,8 @@ void gemm_bf16(Rows<float> a, Panels<float> b, float* c, int64_t ldc, int m, int
               const int column = j + v * W, width = n - column < W ? n - column : W;
               float* out = c + (i + r) * ldc + column;
               Vec<float> x = load(sums + r * kSums + v * W);
-              if (add) x += load(out, width);
-              store<float>(out, last ? finish(x, i + r, column) : x, width);
+              if (add) x += load_some(out, width);
+              store_some(out, last ? finish(x, i + r, column) : x, width);
             }
           }
         }

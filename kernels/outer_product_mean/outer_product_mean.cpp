@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "common/autocast.h"
 #include "common/check.h"
 #include "common/lengths.h"
 #include "common/parallel.h"
@@ -86,7 +87,7 @@ at::Tensor forward_cpu(const OuterProductTensors& in) {
   args.bias = bias.defined() ? bias.template const_data_ptr<T>() : nullptr;
   args.residual = residual.defined() ? residual.template const_data_ptr<T>() : nullptr;
   args.out = out.template data_ptr<T>();
-  with_isa([&](auto isa) { outer_product_forward<isa, T>(args); });
+  with_isa(in.bf16, [&](auto isa) { outer_product_forward<isa, T>(args); });
   return out.to((in.residual.defined() ? in.residual : in.a).scalar_type());
 }
 
@@ -115,7 +116,7 @@ OuterProductGrads backward_cpu(const OuterProductTensors& in, const at::Tensor& 
   args.b_grad = b_grads.template data_ptr<T>();
   args.bias_grad = bias_grads.template data_ptr<T>();
   args.scratch = scratch.template data_ptr<T>();
-  with_isa([&](auto isa) { outer_product_backward<isa, T>(args); });
+  with_isa(in.bf16, [&](auto isa) { outer_product_backward<isa, T>(args); });
 
   // In a fixed order, so that the sums are always the same.
   grads.b = b_grads[0];
@@ -137,14 +138,16 @@ OuterProductGrads backward_cpu(const OuterProductTensors& in, const at::Tensor& 
 struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& a, const at::Tensor& b,
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                            const std::optional<at::Tensor>& residual, const at::Tensor& lengths) {
+                            const std::optional<at::Tensor>& residual, const at::Tensor& lengths,
+                            bool bf16) {
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     // The residual's values have no part in any gradient.
     ctx->save_for_backward({a, b, weight, lengths});
+    ctx->saved_data["bf16"] = bf16;
     if (bias) ctx->saved_data["bias"] = bias->scalar_type();
     if (residual) ctx->saved_data["residual"] = residual->scalar_type();
     const OuterProductTensors in{
-        a, b, weight, bias.value_or(at::Tensor()), residual.value_or(at::Tensor()), lengths};
+        a, b, weight, bias.value_or(at::Tensor()), residual.value_or(at::Tensor()), lengths, bf16};
     if (!a.is_cpu()) return outer_product_forward_aten(in);
     return a.scalar_type() == at::kDouble ? forward_cpu<double>(in) : forward_cpu<float>(in);
   }
@@ -153,7 +156,8 @@ struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
     refuse_second_derivative(kOp);
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const auto saved = ctx->get_saved_variables();
-    const OuterProductTensors in{saved[0], saved[1], saved[2], {}, {}, saved[3]};
+    const OuterProductTensors in{saved[0], saved[1], saved[2], {}, {}, saved[3],
+                                 ctx->saved_data["bf16"].toBool()};
     OuterProductGrads grads;
     if (!in.a.is_cpu()) {
       grads = outer_product_backward_aten(in, out_grads[0]);
@@ -168,7 +172,8 @@ struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
     };
     return {grads.a.to(in.a.scalar_type()),           grads.b.to(in.b.scalar_type()),
             grads.weight.to(in.weight.scalar_type()), optional("bias", grads.bias),
-            optional("residual", grads.residual),     {}};
+            optional("residual", grads.residual),     {},
+            {}};
   }
 };
 
@@ -200,7 +205,7 @@ at::Tensor outer_product_mean_op(const at::Tensor& a, const at::Tensor& b, const
   } else {
     expect_lengths(kOp, ends, batch);
   }
-  return OuterProductMean::apply(a, b, weight, bias, residual, ends);
+  return OuterProductMean::apply(a, b, weight, bias, residual, ends, rounds_products(a));
 }
 
 std::optional<at::Tensor> optional(const at::Tensor& x) {

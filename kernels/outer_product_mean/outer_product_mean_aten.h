@@ -10,6 +10,7 @@ namespace ribo::kernels {
 /// The arguments of outer_product_mean; bias, residual and lengths may be undefined.
 struct OuterProductTensors {
   at::Tensor a, b, weight, bias, residual, lengths;
+  bool bf16 = false;  // the CPU may round the operands of products to bfloat16
 };
 
 RIBO_API at::Tensor outer_product_forward_aten(const OuterProductTensors& in);

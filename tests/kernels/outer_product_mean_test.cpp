@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -12,6 +11,7 @@
 #include "outer_product_mean/outer_product_mean_aten.h"
 #include "support/gradients.h"
 #include "support/memory.h"
+#include "train/precision.h"
 
 namespace ribo::kernels {
 namespace {
@@ -217,25 +217,30 @@ TEST(OuterProductMean, AcceptsAnyStrides) {
                1e-12, "strided");
 }
 
-// Nothing changes under autocast; narrow inputs are widened, and the residual's type is returned.
-TEST(OuterProductMean, ComputesInFloat32UnderAutocastAndForNarrowInputs) {
+// Autocast rounds operands where the CPU can; narrow inputs are widened, and the residual's type is
+// returned.
+TEST(OuterProductMean, AutocastRoundsOperandsOfProductsWhereTheCpuCan) {
   at::manual_seed(8);
+  const Isa best = isa();
   const Inputs in = random_inputs(2, 20, 32, 16, at::kFloat);
   const at::Tensor cotangent = at::randn_like(in[4]);
   const testing::Derivative want = differentiate(kernel, in, cotangent);
   Inputs narrow = in;
   for (size_t i = 0; i < 2; ++i) narrow[i] = in[i].to(at::kBFloat16);
-  at::autocast::set_autocast_enabled(at::kCPU, true);
-  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-  const testing::Derivative same = differentiate(kernel, in, cotangent);
-  const testing::Derivative mixed = differentiate(kernel, narrow, cotangent);
-  at::autocast::set_autocast_enabled(at::kCPU, false);
-  at::autocast::clear_cache();
-  EXPECT_TRUE(at::equal(same.value, want.value));
-  EXPECT_EQ(mixed.value.scalar_type(), at::kFloat);
-  EXPECT_EQ(mixed.grads[0].scalar_type(), at::kBFloat16);
-  EXPECT_EQ(mixed.grads[2].scalar_type(), at::kFloat);
-  expect_close(mixed, want, 2e-2, "bfloat16");
+  for (const Isa most : {Isa::avx512, Isa::bf16, Isa::amx}) {
+    limit_isa(most);
+    if (isa() != most && most != Isa::avx512) continue;
+    const AutocastScope autocast(at::kCPU, "bf16");
+    const testing::Derivative got = differentiate(kernel, in, cotangent);
+    EXPECT_EQ(at::equal(got.value, want.value), isa() <= Isa::avx512);
+    expect_close(got, want, 2e-2, "autocast");
+    const testing::Derivative mixed = differentiate(kernel, narrow, cotangent);
+    EXPECT_EQ(mixed.value.scalar_type(), at::kFloat);
+    EXPECT_EQ(mixed.grads[0].scalar_type(), at::kBFloat16);
+    EXPECT_EQ(mixed.grads[2].scalar_type(), at::kFloat);
+    expect_close(mixed, want, 2e-2, "bfloat16");
+  }
+  limit_isa(best);
 }
 
 TEST(OuterProductMean, LargeMagnitudesDoNotOverflow) {
