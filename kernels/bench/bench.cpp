@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "bench/machine.h"
+#include "core/keep_memory.h"
 
 namespace ribo::kernels::bench {
 namespace {
@@ -85,6 +86,7 @@ at::Tensor leaf(at::IntArrayRef shape, double scale) {
 
 int main(int argc, char** argv) {
   using namespace ribo::kernels::bench;
+  ribo::keep_memory();
   at::manual_seed(1);
   add_machine();
   add_selective_scan();

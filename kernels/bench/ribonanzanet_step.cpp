@@ -17,6 +17,7 @@
 
 #include "common/isa.h"
 #include "config/pipeline.h"
+#include "core/keep_memory.h"
 #include "support/blocks.h"
 #include "support/memory.h"
 #include "support/ribonanzanet_reference.h"
@@ -272,6 +273,7 @@ void run(const Arguments& arguments) {
 }  // namespace ribo
 
 int main(int argc, char** argv) {
+  ribo::keep_memory();
   try {
     ribo::run(ribo::parse({argv + 1, argv + argc}));
   } catch (const std::exception& e) {

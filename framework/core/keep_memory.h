@@ -1,0 +1,21 @@
+// What ribo-run asks of the system's memory, for programs that are measured as it runs.
+#pragma once
+
+#include <malloc.h>
+
+#include <cstdlib>
+
+namespace ribo {
+
+/// Called before LibTorch is loaded or allocates. Each update asks for the same memory again, but by
+/// default glibc returns large blocks to the system, which clears them anew: a quarter of the time of
+/// a small model with a pair track. And where LibTorch asks for huge pages for tensors of 2 MiB and
+/// more, a fresh one costs a page fault a 2 MiB instead of 512 (docs/kernels.md).
+inline void keep_memory() {
+  setenv("THP_MEM_ALLOC_ENABLE", "1", 0);
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, -1);
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
+}  // namespace ribo
