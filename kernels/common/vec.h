@@ -2,6 +2,10 @@
 // and the elementary functions that the kernels need. GCC's vector types carry the arithmetic.
 #pragma once
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -193,10 +197,24 @@ inline constexpr double kLog2E = 1.4426950408889634074;
   return x;
 }
 
+/// 1 / x for a finite x of at most 2^126 whose inverse is finite, too. Division of AVX-512's vectors is
+/// slow: an estimate of 14 bits and a step of Newton's method take a third of its time and leave a
+/// relative error of 1e-7.
+template <class T>
+[[gnu::always_inline]] inline Vec<T> reciprocal(Vec<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const auto r = reinterpret_cast<Vec<T>>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
+    return r + r * (T{1} - x * r);
+  }
+#endif
+  return T{1} / x;
+}
+
 /// log(1 + t) for 0 <= t <= 1, as 2 atanh(t / (2 + t)): keeps the relative error of small t. The
 /// polynomial is atanh's minimax one.
 [[gnu::always_inline]] inline Vec<float> log1p_unit(Vec<float> t) {
-  const Vec<float> s = t / (t + 2.0f), q = s * s;
+  const Vec<float> s = t * reciprocal<float>(t + 2.0f), q = s * s;
   Vec<float> p = q * 0.1400600186f + 0.1400090106f;
   p = p * q + 0.2001076371f;
   p = p * q + 0.3333320814f;
@@ -217,7 +235,7 @@ template <class T>
 /// 1 / (1 + exp(-x)), without overflow.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> sigmoid(Vec<T> x) {
-  return T{1} / (T{1} + exp(-x));
+  return reciprocal<T>(T{1} + exp(-x));
 }
 
 }  // namespace RIBO_ISA

@@ -192,7 +192,7 @@ void read_chunk(const Task<T> task, int64_t chunk) {
       task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
         const Vec<T> x = load(args.delta + i, n) + bias, e = exp(-abs<T>(x));
         if constexpr (backward) {
-          const Vec<T> r = T{1} / (T{1} + e);
+          const Vec<T> r = reciprocal<T>(T{1} + e);
           store<T>(task.slope + task.at(v, t), x < T{0} ? e * r : r);
         }
         keep(t, i, n, max<T>(x, Vec<T>{}) + log1p_unit(e));

@@ -118,8 +118,8 @@ template <class T>
 struct Gate {
   Vec<T> open, closed;
   [[gnu::always_inline]] explicit Gate(Vec<T> x) {
-    const Vec<T> e = exp(-x);
-    open = T{1} / (e + T{1});
+    const Vec<T> e = exp(min<T>(-x, broadcast(T{80})));  // e and its inverse stay normal numbers
+    open = reciprocal<T>(e + T{1});
     closed = e * open;
   }
 };
