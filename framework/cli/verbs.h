@@ -4,6 +4,7 @@
 
 #include <boost/program_options.hpp>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ int check(const Arguments& arguments);
 int plugins(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int predict(const Arguments& arguments);
+int evaluate(const Arguments& arguments);
+int compare(const Arguments& arguments);
 int convert(const Arguments& arguments);
 
 namespace po = boost::program_options;
@@ -35,6 +38,8 @@ po::options_description common_options();
 void apply_common(const po::variables_map& values);
 /// The folders of --plugin-path, then those of $RIBO_PLUGIN_PATH.
 std::vector<std::filesystem::path> plugin_path(const po::variables_map& values);
+/// What --flip says; unset for auto. Throws ConfigError.
+std::optional<bool> flip_option(const std::string& text);
 /// What `pipeline`, `set` and --plugin-path of a verb ask for.
 SessionRequest session_request(const po::variables_map& values);
 
