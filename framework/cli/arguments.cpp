@@ -63,6 +63,14 @@ void apply_common(const po::variables_map& values) {
   if (values.count("verbose")) log::set_level(log::Level::verbose);
 }
 
+std::optional<bool> flip_option(const std::string& text) {
+  if (text == "auto") return std::nullopt;
+  if (text != "yes" && text != "no") {
+    throw ConfigError(cat("--flip ", text, ": expected yes, no or auto"));
+  }
+  return text == "yes";
+}
+
 std::vector<std::filesystem::path> plugin_path(const po::variables_map& values) {
   std::vector<std::filesystem::path> out;
   const auto add = [&out](std::string_view list) {

@@ -1,16 +1,12 @@
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
 #include <csignal>
-#include <cstdio>
 
+#include "cli/pace.h"
 #include "cli/verbs.h"
 #include "predict/prediction_file.h"
 #include "predict/sequences.h"
 #include "ribo/log.h"
 #include "ribo/predictor.h"
-#include "train/progress.h"
 #include "train/signals.h"
 
 namespace ribo::cli {
@@ -44,57 +40,6 @@ po::options_description predict_options() {
       "device", po::value<std::string>()->default_value("auto"), "cpu, cuda or cuda:0");
   return options;
 }
-
-std::optional<bool> flip_option(const std::string& text) {
-  if (text == "auto") return std::nullopt;
-  if (text != "yes" && text != "no") {
-    throw ConfigError(cat("--flip ", text, ": expected yes, no or auto"));
-  }
-  return text == "yes";
-}
-
-// What has been done, on a terminal while it goes on and in a line at the end.
-class Pace {
- public:
-  Pace(size_t total, bool quiet) : total_(total), shown_(!quiet && ::isatty(STDERR_FILENO) != 0) {}
-  ~Pace() { clear(); }
-
-  void add(int64_t sequences, int64_t nucleotides) {
-    sequences_ += sequences;
-    nucleotides_ += nucleotides;
-    const double now = seconds();
-    if (!shown_ || now - drawn_ < 0.2) return;
-    drawn_ = now;
-    const double rest = now / static_cast<double>(sequences_) *
-                        static_cast<double>(total_ - static_cast<size_t>(sequences_));
-    std::fprintf(stderr, "\r\033[K%lld/%zu sequences, %s/s, %s left",
-                 static_cast<long long>(sequences_), total_,
-                 rate(static_cast<double>(sequences_)).c_str(), format_duration(rest).c_str());
-  }
-  void clear() const {
-    if (shown_ && drawn_ > 0) std::fputs("\r\033[K", stderr);
-  }
-  std::string summary() const {
-    return cat(sequences_, " sequences, ", nucleotides_, " nt in ", format_duration(seconds()), ": ",
-               rate(static_cast<double>(sequences_)), " sequences/s, ",
-               rate(static_cast<double>(nucleotides_)), " nt/s");
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
-  std::string rate(double count) const {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.*f", count / seconds() < 10 ? 2 : 0, count / seconds());
-    return text;
-  }
-
-  const size_t total_;
-  const bool shown_;
-  const Clock::time_point start_ = Clock::now();
-  double drawn_ = 0;
-  int64_t sequences_ = 0, nucleotides_ = 0;
-};
 
 void predict_all(const Predictor& predictor, const std::vector<InputSequence>& sequences,
                  size_t at_once, PredictionFile& file, const Sink& sink, Pace& pace) {
@@ -136,7 +81,7 @@ int predict(const Arguments& arguments) {
   const auto file = make_prediction_file(format, predictor.targets(), sequences);
 
   install_verb_signals();
-  Pace pace(sequences.size(), values.count("quiet") > 0);
+  Pace pace(static_cast<int64_t>(sequences.size()), values.count("quiet") > 0);
   try {
     write_output(out, [&](const Sink& sink) {
       predict_all(predictor, sequences, static_cast<size_t>(options.batch) * kBatchesAtOnce, *file,

@@ -181,6 +181,7 @@ int train(const Arguments& arguments) {
   fs::remove(directory / "finished");
 
   Training training = session.prepare({}, !checkpoint.empty());
+  write_floors(directory / "floors.json", training.floor_tables);
   training.directory = directory;
   training.observers = {make_progress_bar(), make_metrics_jsonl(directory / "metrics.jsonl"),
                         make_tensorboard(directory)};

@@ -4,6 +4,7 @@
 
 #include <boost/program_options.hpp>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ int check(const Arguments& arguments);
 int plugins(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int predict(const Arguments& arguments);
+int evaluate(const Arguments& arguments);
+int compare(const Arguments& arguments);
 int convert(const Arguments& arguments);
 
 namespace po = boost::program_options;
@@ -38,6 +41,8 @@ std::vector<std::filesystem::path> plugin_path(const po::variables_map& values);
 /// `file`, or where there is none, what an installed Ribo has under that name: pipelines/...,
 /// maps/...
 std::string find_file(const std::string& file);
+/// What --flip says; unset for auto. Throws ConfigError.
+std::optional<bool> flip_option(const std::string& text);
 /// What `pipeline`, `set` and --plugin-path of a verb ask for.
 SessionRequest session_request(const po::variables_map& values);
 

@@ -5,12 +5,9 @@
 #include <utility>
 
 #include "config/text.h"
-#include "model/flip.h"
 #include "predict/batches.h"
 #include "predict/trained_model.h"
 #include "ribo/letters.h"
-#include "train/loader.h"
-#include "train/precision.h"
 
 namespace ribo {
 namespace {
@@ -132,7 +129,7 @@ class Predictor::Models {
   void add(const std::filesystem::path& path, const PredictorOptions& options) {
     // Where a model was trained says nothing about where it is to predict.
     TrainedModel one = load_trained(
-        {path, {cat("train.device=", options.device)}, options.plugin_path, /*open_data=*/false});
+        {path, {cat("train.device=", options.device)}, options.plugin_path});
     std::set<std::string> unknown;
     for (const StreamSpec& spec : one.session->specs()) {
       if (spec.name != "tokens" && spec.name != "reversed") unknown.insert(spec.name);
@@ -161,13 +158,8 @@ class Predictor::Models {
   at::Tensor forward(const Streams& inputs) const {
     at::Tensor sum;
     for (const TrainedModel& one : models_) {
-      const at::Device device = one.session->device();
-      Streams streams = to_device(inputs, device);
-      {
-        const AutocastScope autocast(device.type(), one.session->options().precision);
-        flip_.value_or(one.session->options().flip_average) ? forward_both_ways(*one.model, streams)
-                                                            : one.model->forward(streams);
-      }
+      Streams streams = inputs;
+      one.predict(streams, flip_);
       std::vector<at::Tensor> columns;
       for (const Output& output : outputs_of(one.session->plan().result)) {
         columns.push_back(streams.get(output.stream).to(at::kCPU, at::kFloat));

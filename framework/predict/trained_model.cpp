@@ -1,6 +1,8 @@
 #include "predict/trained_model.h"
 
+#include "model/flip.h"
 #include "train/checkpoint.h"
+#include "train/precision.h"
 #include "train/stream_specs.h"
 
 namespace ribo {
@@ -52,12 +54,24 @@ Place find_trained(const fs::path& path) {
 
 }  // namespace
 
+bool TrainedModel::flips(std::optional<bool> flip) const {
+  return flip.value_or(session->options().flip_average);
+}
+
+void TrainedModel::predict(Streams& streams, std::optional<bool> flip) const {
+  const at::Device device = session->device();
+  streams = to_device(streams, device);
+  const AutocastScope autocast(device.type(), session->options().precision);
+  flips(flip) ? forward_both_ways(*model, streams) : model->forward(streams);
+}
+
 TrainedModel load_trained(const TrainedModelRequest& request) {
   const auto [run, checkpoint] = find_trained(request.path);
   TrainedModel out{run, checkpoint, nullptr, nullptr};
   out.session = std::make_unique<Session>(
-      SessionRequest{(run / "pipeline.yaml").string(), request.sets, request.plugin_path});
-  if (request.open_data) {
+      SessionRequest{(run / "pipeline.yaml").string(), request.sets, request.plugin_path,
+                     request.evaluated});
+  if (request.evaluated) {
     out.session->open();
   } else {
     out.session->assume(read_stream_specs(run / "streams.json"));

@@ -55,6 +55,7 @@ struct RunFinished {
   double best_value = 0;
   int64_t best_update = 0;
   std::string best_metric;
+  int64_t peak_memory = 0;  // bytes of main memory that the process held at most
 };
 
 class Observer {

@@ -1,11 +1,18 @@
 #include "train/floors.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
-#include <map>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "ribo/files.h"
 
 namespace ribo {
 namespace {
+
+using Json = nlohmann::json;
 
 constexpr int64_t kMaxSequences = 20'000;
 constexpr int64_t kMers = kTokens * kTokens * kTokens;
@@ -17,11 +24,6 @@ int64_t mer_at(const int64_t* tokens, int64_t i, int64_t length) {
   return (before * kTokens + tokens[i]) * kTokens + after;
 }
 
-struct Table {
-  at::Tensor mean;    // [T]
-  at::Tensor median;  // [kMers, T]
-};
-
 float median_of(std::vector<float>& v, float otherwise) {
   if (v.empty()) return otherwise;
   const auto middle = v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2);
@@ -29,7 +31,7 @@ float median_of(std::vector<float>& v, float otherwise) {
   return *middle;
 }
 
-Table fit(const Split& train, const std::string& target) {
+FloorTable fit(const Split& train, const std::string& target) {
   std::vector<std::vector<float>> by_mer;  // [T * kMers]
   std::vector<double> sum;
   std::vector<int64_t> count;
@@ -55,10 +57,11 @@ Table fit(const Split& train, const std::string& target) {
     }
   }
   const auto columns = static_cast<int64_t>(sum.size());
-  Table table{at::zeros({columns}), at::zeros({kMers, columns})};
+  FloorTable table{{}, at::zeros({columns}), at::zeros({kMers, columns})};
   for (int64_t c = 0; c < columns; ++c) {
     const auto u = static_cast<size_t>(c);
-    const auto mean = static_cast<float>(sum[u] / static_cast<double>(std::max<int64_t>(1, count[u])));
+    const auto mean =
+        static_cast<float>(sum[u] / static_cast<double>(std::max<int64_t>(1, count[u])));
     table.mean[c] = mean;
     for (int64_t m = 0; m < kMers; ++m) {
       table.median[m][c] = median_of(by_mer[static_cast<size_t>(c * kMers + m)], mean);
@@ -68,21 +71,27 @@ Table fit(const Split& train, const std::string& target) {
 }
 
 // The columns that the model predicts, in its order; all of them where they have no names.
-Table select(Table table, const std::string& target, const Shapes& shapes) {
+FloorTable select(const FloorTable& table, const std::string& target, const Shapes& shapes) {
   const auto& predicted = shapes.labels("pred." + target);
-  const auto& measured = shapes.labels("target." + target);
-  if (predicted.empty() || measured.empty()) return table;
+  const int64_t width = shapes.width("pred." + target);
+  if (predicted.empty() || table.columns.empty()) {
+    if (table.mean.size(0) == width) return table;
+    throw Error(cat("the floors of target.", target, " have ", table.mean.size(0),
+                    " columns, but the model predicts ", width));
+  }
   std::vector<int64_t> columns;
   for (const std::string& label : predicted) {
-    const auto it = std::find(measured.begin(), measured.end(), label);
-    if (it == measured.end()) throw Error(cat("pred.", target, ": no data for \"", label, "\""));
-    columns.push_back(it - measured.begin());
+    const auto it = std::find(table.columns.begin(), table.columns.end(), label);
+    if (it == table.columns.end()) {
+      throw Error(cat("pred.", target, ": no data for \"", label, "\""));
+    }
+    columns.push_back(it - table.columns.begin());
   }
   const at::Tensor index = at::tensor(columns, at::kLong);
-  return {table.mean.index_select(0, index), table.median.index_select(1, index)};
+  return {predicted, table.mean.index_select(0, index), table.median.index_select(1, index)};
 }
 
-// [B, L] indices into Table::median.
+// [B, L] indices into FloorTable::median.
 at::Tensor mers_of(const at::Tensor& tokens, const at::Tensor& mask) {
   const at::Tensor t = tokens.masked_fill(mask.logical_not(), kPadToken);
   const at::Tensor edge = at::full({t.size(0), 1}, kPadToken, t.options());
@@ -91,33 +100,89 @@ at::Tensor mers_of(const at::Tensor& tokens, const at::Tensor& mask) {
   return (wide.narrow(1, 0, length) * kTokens + t) * kTokens + wide.narrow(1, 2, length);
 }
 
+std::vector<float> numbers_of(const at::Tensor& x) {
+  const at::Tensor flat = x.contiguous();
+  return {flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel()};
+}
+
 }  // namespace
 
-std::vector<std::vector<std::pair<std::string, double>>> compute_floors(
-    const Split& train, Loader& valid, const std::vector<NamedMetric>& metrics,
-    const Shapes& shapes) {
-  std::map<std::string, Table> tables;
+FloorTables fit_floors(const Split& train, const std::vector<NamedMetric>& metrics,
+                       const Shapes& shapes) {
+  FloorTables tables;
   for (const NamedMetric& m : metrics) {
-    if (!tables.contains(m.metric->target())) {
-      tables[m.metric->target()] =
-          select(fit(train, m.metric->target()), m.metric->target(), shapes);
-    }
+    const std::string target = m.metric->target();
+    if (tables.contains(target)) continue;
+    FloorTable& table = tables[target] = fit(train, target);
+    table.columns = shapes.labels("target." + target);
   }
-  const auto predict_mean = [&](Streams& s) {
-    for (const auto& [target, table] : tables) {
+  return tables;
+}
+
+void write_floors(const std::filesystem::path& path, const FloorTables& tables) {
+  Json targets = Json::object();
+  for (const auto& [target, table] : tables) {
+    targets[target] = {{"columns", table.columns},
+                       {"mean", numbers_of(table.mean)},
+                       {"median", numbers_of(table.median)}};
+  }
+  write_file_atomically(path, Json{{"targets", targets}}.dump() + "\n");
+}
+
+FloorTables read_floors(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw Error(cat("cannot read ", path.string(), ": ", std::strerror(errno)));
+  try {
+    FloorTables tables;
+    const Json file = Json::parse(in);
+    for (const auto& [target, json] : file.at("targets").items()) {
+      const auto mean = json.at("mean").get<std::vector<float>>();
+      const auto median = json.at("median").get<std::vector<float>>();
+      const auto columns = static_cast<int64_t>(mean.size());
+      if (median.size() != mean.size() * static_cast<size_t>(kMers)) {
+        throw Error(cat("\"median\" of \"", target, "\" has ", median.size(),
+                        " numbers instead of ", kMers, " for each column"));
+      }
+      tables[target] = {json.at("columns").get<std::vector<std::string>>(),
+                        at::tensor(mean, at::kFloat),
+                        at::tensor(median, at::kFloat).view({kMers, columns})};
+    }
+    return tables;
+  } catch (const std::exception& e) {
+    throw Error(cat(path.string(), ": not the floors of a run: ", e.what()));
+  }
+}
+
+std::vector<Floor> make_floors(const FloorTables& tables, const std::vector<NamedMetric>& metrics,
+                               const Shapes& shapes) {
+  FloorTables selected;
+  for (const NamedMetric& m : metrics) {
+    const std::string target = m.metric->target();
+    const auto it = tables.find(target);
+    if (it == tables.end()) throw Error(cat("there are no floors of target.", target));
+    selected[target] = select(it->second, target, shapes);
+  }
+  const auto predict_mean = [selected](Streams& s) {
+    for (const auto& [target, table] : selected) {
       const at::Tensor& tokens = s.tokens();
       s.set("pred." + target, table.mean.expand({tokens.size(0), tokens.size(1), -1}));
     }
   };
-  const auto predict_median = [&](Streams& s) {
+  const auto predict_median = [selected](Streams& s) {
     const at::Tensor mers = mers_of(s.tokens(), s.mask());
-    for (const auto& [target, table] : tables) s.set("pred." + target, table.median.index({mers}));
+    for (const auto& [target, table] : selected) {
+      s.set("pred." + target, table.median.index({mers}));
+    }
   };
-  const Evaluation mean = evaluate(valid, predict_mean, nullptr, metrics);
-  const Evaluation median = evaluate(valid, predict_median, nullptr, metrics);
+  return {{"mean", predict_mean}, {"3-mer median", predict_median}};
+}
+
+std::vector<std::vector<std::pair<std::string, double>>> score_floors(
+    const std::vector<Floor>& floors, Loader& valid, const std::vector<NamedMetric>& metrics) {
   std::vector<std::vector<std::pair<std::string, double>>> out(metrics.size());
-  for (size_t m = 0; m < metrics.size(); ++m) {
-    out[m] = {{"mean", mean.values[m]}, {"3-mer median", median.values[m]}};
+  for (const Floor& floor : floors) {
+    const Evaluation scores = evaluate(valid, floor.predict, nullptr, metrics);
+    for (size_t m = 0; m < metrics.size(); ++m) out[m].emplace_back(floor.name, scores.values[m]);
   }
   return out;
 }

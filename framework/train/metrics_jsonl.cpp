@@ -103,7 +103,8 @@ class MetricsJsonl final : public Observer {
          {"seconds", e.seconds},
          {"best_value", e.best_value},
          {"best_update", e.best_update},
-         {"best_metric", e.best_metric}});
+         {"best_metric", e.best_metric},
+         {"peak_memory", e.peak_memory}});
   }
 
  private:

@@ -5,7 +5,6 @@
 
 #include "ribo/files.h"
 #include "ribo/log.h"
-#include "train/floors.h"
 #include "train/guarded.h"
 #include "train/learning_rates.h"
 
@@ -48,6 +47,14 @@ bool is_device(const std::string& text) {
   }
 }
 
+// An unknown source is told by choose().
+void leave_one_split(Value& data, const plugins::Host& host, const EvaluatedData& evaluated) {
+  const Value* type = data.is_map() ? data.find("type") : nullptr;
+  const auto it = type && type->is_scalar() ? host.data().find(type->text) : host.data().end();
+  if (it == host.data().end()) return;
+  ribo::leave_one_split(data, type->text, *it->second.factory.schema, evaluated);
+}
+
 template <class Factory>
 Origin origin_of(const Chosen<Factory>& chosen) {
   return {chosen.entry->plugin, chosen.path, chosen.type};
@@ -82,6 +89,7 @@ const Factory* choose_own(const std::map<std::string, Factory, std::less<>>& tab
 Session::Session(const SessionRequest& request) {
   Diagnostics diagnostics;
   pipeline_ = load_pipeline(request.pipeline, request.sets, diagnostics);
+  evaluated_ = request.evaluated;
   const Value& root = pipeline_.root;
   const auto read = [&](std::string_view key, auto& out) {
     const Value* value = root.find(key);
@@ -112,6 +120,7 @@ Session::Session(const SessionRequest& request) {
   const Value* metrics = section(root, "metrics", "[{type: mae}]", diagnostics);
   const Value* train = section(root, "train", "{optimizer: ..., schedule: ...}", diagnostics);
   if (data) {
+    if (evaluated_) leave_one_split(*pipeline_.root.find("data"), *host_, *evaluated_);
     data_choice_ = choose(*host_, host_->data(), "data source", *data, "data", {}, diagnostics);
   }
   if (model) plan_ = read_plan(*model, *host_, diagnostics);
@@ -225,6 +234,10 @@ void Session::open() {
     metrics_.push_back({metric_names_[i], metric});
   }
   diagnostics.throw_if_any();
+  if (evaluated_) {
+    (void)split(evaluated_->split);
+    return;
+  }
   (void)split("train");
   (void)split("valid");
 }
@@ -272,6 +285,42 @@ Parameters Session::parameters(const Model& model) const {
   return trained;
 }
 
+FloorTables Session::fit_floors() const {
+  return ribo::fit_floors(*split("train"), metrics_, plan_.result);
+}
+
+std::vector<std::vector<NamedMetric>> Session::metrics_by_column() const {
+  std::vector<std::vector<NamedMetric>> out(metrics_.size());
+  for (size_t m = 0; m < metrics_.size(); ++m) {
+    const std::string path = cat("metrics[", m, "]");
+    Value item = pipeline_.root.find("metrics")->items[m];
+    const auto& params = metric_choices_[m].entry->factory.schema->params();
+    if (std::none_of(params.begin(), params.end(),
+                     [](const Param& p) { return p.name == "columns"; })) {
+      continue;
+    }
+    std::vector<std::string> columns = plan_.result.labels("pred." + metrics_[m].metric->target());
+    Diagnostics diagnostics;
+    if (const Value* given = item.is_map() ? item.find("columns") : nullptr) {
+      std::vector<std::string> chosen;
+      if (read_value(*given, chosen).empty() && !chosen.empty()) columns = chosen;
+    }
+    for (const std::string& column : columns) {
+      Value list = Value::list(item.mark);
+      list.items.push_back(Value::scalar(column, item.mark, /*quoted=*/true));
+      item.set("columns", std::move(list));
+      const auto chosen =
+          choose(*host_, host_->metrics(), "metric", item, path, {"name"}, diagnostics);
+      diagnostics.throw_if_any();
+      const auto metric = std::make_shared<GuardedMetric>(make<Metric>(chosen), origin_of(chosen));
+      Shapes shapes = plan_.result;
+      metric->shapes(shapes);
+      out[m].push_back({column, metric});
+    }
+  }
+  return out;
+}
+
 Training Session::prepare(const Process& process, bool resuming) const {
   Training out;
   out.options = options_;
@@ -296,7 +345,9 @@ Training Session::prepare(const Process& process, bool resuming) const {
     log::warn(cat("train.batch is ", options_.batch, ", but there are ", sequences,
                   " sequences to train on; one update takes them all"));
   }
-  out.floors = compute_floors(out.train->split(), *out.valid, metrics_, plan_.result);
+  out.floor_tables = fit_floors();
+  out.floors = score_floors(make_floors(out.floor_tables, metrics_, plan_.result), *out.valid,
+                            metrics_);
   out.model = build_model();
   if (!resuming) load_initial_weights(*out.model);
   out.optimizer = optimizer_->make(optimizer_options_.get(), parameters(*out.model));

@@ -9,6 +9,8 @@
 
 #include "config/pipeline.h"
 #include "model/plan.h"
+#include "train/evaluated_data.h"
+#include "train/floors.h"
 #include "train/trainer.h"
 #include "weights/initial.h"
 
@@ -18,6 +20,8 @@ struct SessionRequest {
   std::string pipeline;                               // path of the YAML file
   std::vector<std::string> sets;                      // of --set
   std::vector<std::filesystem::path> plugin_path;     // of --plugin-path and RIBO_PLUGIN_PATH
+  /// To judge a model on one split instead of training it: open() then needs no other one.
+  std::optional<EvaluatedData> evaluated = {};
 };
 
 class Session {
@@ -56,6 +60,11 @@ class Session {
   /// name, directory and observers. A run that goes on from a checkpoint has no use for the weights
   /// of `init_from`. After open().
   Training prepare(const Process& process, bool resuming) const;
+  /// The floors of the training split. After open().
+  FloorTables fit_floors() const;
+  /// One metric for each column of each metric that can be had for a column alone, that is, whose
+  /// options know `columns`: the same metric of that column. After open().
+  std::vector<std::vector<NamedMetric>> metrics_by_column() const;
   /// The model alone, with its generators seeded the same; what `init_from` freezes is frozen, what
   /// it loads is not loaded. After open() or assume().
   std::shared_ptr<Model> build_model() const;
@@ -72,6 +81,7 @@ class Session {
   std::shared_ptr<Product> make(const Chosen<Factory>& chosen, const Args&... args) const;
 
   Pipeline pipeline_;
+  std::optional<EvaluatedData> evaluated_;
   std::unique_ptr<plugins::Host> host_;
   std::string name_;
   uint64_t seed_ = 0;

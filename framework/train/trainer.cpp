@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <sys/resource.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <chrono>
@@ -18,6 +19,11 @@ constexpr int64_t kMaxSkippedInARow = 20;
 double now() {
   using namespace std::chrono;
   return duration<double>(steady_clock::now().time_since_epoch()).count();
+}
+
+int64_t peak_memory() {
+  rusage usage{};
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? int64_t{1024} * usage.ru_maxrss : 0;
 }
 
 std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& weights) {
@@ -138,7 +144,8 @@ RunFinished Trainer::finish(const std::string& reason) {
                            seconds(),
                            state_.best_value,
                            state_.best_update,
-                           t_.metrics.empty() ? "" : t_.metrics.front().name};
+                           t_.metrics.empty() ? "" : t_.metrics.front().name,
+                           peak_memory()};
   tell(result);
   return result;
 }

@@ -10,6 +10,7 @@
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/events.h"
+#include "train/floors.h"
 #include "train/loader.h"
 #include "train/optimizer.h"
 #include "train/options.h"
@@ -31,6 +32,7 @@ struct Training {
   std::shared_ptr<Schedule> schedule;
   std::shared_ptr<const Loss> loss;
   std::vector<NamedMetric> metrics;  // the first decides what is best
+  FloorTables floor_tables;  // what the floors were fitted to
   std::vector<std::vector<std::pair<std::string, double>>> floors;  // of each metric
   std::shared_ptr<Loader> train, valid;
   TrainOptions options;
