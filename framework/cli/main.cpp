@@ -18,6 +18,7 @@ constexpr const char* kUsage =
     R"(Usage: ribo-run PIPELINE.yaml [options]      train the model of a pipeline
        ribo-run check PIPELINE.yaml            its blocks, shapes and costs; proves that it runs
        ribo-run predict RUN --input x.fasta    what a trained model says of sequences
+       ribo-run picture RUN --out page.html    the same as a page of pictures
        ribo-run plugins                        the plugins found, and why any was refused
        ribo-run inspect [NAME]                 a block, data source, loss ...: its parameters
        ribo-run convert SOURCE DEST --map MAP  weights under another program's names, and back
@@ -35,7 +36,8 @@ int run(ribo::cli::Arguments arguments) {
                                              {"plugins", ribo::cli::plugins},
                                              {"inspect", ribo::cli::inspect},
                                              {"convert", ribo::cli::convert},
-                                             {"predict", ribo::cli::predict}};
+                                             {"predict", ribo::cli::predict},
+                                             {"picture", ribo::cli::picture}};
   if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" ||
       arguments[0] == "help") {
     (arguments.empty() ? std::cerr : std::cout) << kUsage;

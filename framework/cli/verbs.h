@@ -20,6 +20,7 @@ int check(const Arguments& arguments);
 int plugins(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int predict(const Arguments& arguments);
+int picture(const Arguments& arguments);
 int convert(const Arguments& arguments);
 
 namespace po = boost::program_options;

@@ -1,0 +1,220 @@
+#include "report/picture_page.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "report/svg.h"
+
+namespace ribo {
+namespace {
+
+// Colours as variables, so that a dark page is the same page. The maps' images are inverted there
+// and their hues turned back: what was near white is near black, and the order stays.
+constexpr const char* kStyle = R"(
+:root { color-scheme: light dark;
+  --paper: #ffffff; --ink: #1c2127; --quiet: #59626d; --grid: #e4e7eb; --missing: #f2f4f6;
+  --measured: #b4bec9; --error: #66707c; --predicted: #0a5ca8; }
+@media (prefers-color-scheme: dark) { :root {
+  --paper: #14171b; --ink: #e6e9ec; --quiet: #9aa4af; --grid: #2b3138; --missing: #1d2126;
+  --measured: #55606c; --error: #a3adb8; --predicted: #6cb6f5; }
+  image { filter: invert(1) hue-rotate(180deg); } }
+body { margin: 0 auto; padding: 28px 24px 48px; max-width: 1180px; background: var(--paper);
+  color: var(--ink); font: 14px/1.5 system-ui, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 22px; margin: 0 0 4px; }
+h2 { font-size: 17px; margin: 0; overflow-wrap: anywhere; }
+h2 small { font-weight: normal; font-size: 14px; color: var(--quiet); margin-left: 8px; }
+p { margin: 2px 0; }
+.quiet, figcaption, nav { color: var(--quiet); font-size: 13px; }
+nav a { color: var(--predicted); margin-right: 14px; }
+section { border-top: 1px solid var(--grid); margin-top: 26px; padding-top: 18px; }
+.wide { overflow-x: auto; margin-top: 10px; }
+.key { display: inline-block; width: 18px; height: 10px; margin: 0 5px 0 16px; }
+.key:first-child { margin-left: 0; }
+.maps { display: flex; flex-wrap: wrap; gap: 22px 40px; margin-top: 18px; }
+figure { margin: 0; }
+figcaption { max-width: 560px; }
+svg { display: block; max-width: none; }
+text { fill: var(--ink); font: 11px system-ui, "Helvetica Neue", Arial, sans-serif; }
+.tick { fill: var(--quiet); font-variant-numeric: tabular-nums; }
+.base { font: 10px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
+.name { font-size: 13px; font-weight: 600; }
+.label { font-size: 12px; }
+.grid { stroke: var(--grid); }
+.axis { stroke: var(--quiet); }
+.frame { fill: none; stroke: var(--quiet); }
+.missing { fill: var(--missing); }
+.measured { fill: var(--measured); }
+.error { stroke: var(--error); fill: none; }
+.predicted { stroke: var(--predicted); stroke-width: 1.6; stroke-linejoin: round; fill: none; }
+.dots { stroke-width: 3.6; stroke-linecap: round; }
+)";
+
+std::string fixed(double value, int digits) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+std::string paragraph(std::string_view words, std::string_view style = "") {
+  return cat(style.empty() ? "<p>" : cat("<p class=\"", style, "\">"), escape_markup(words),
+             "</p>\n");
+}
+
+std::string figure(const std::string& svg, std::string_view caption) {
+  return cat("<figure>\n", svg, "<figcaption>", escape_markup(caption), "</figcaption>\n</figure>\n");
+}
+
+std::string pooling_note(size_t factor) {
+  if (factor == 1) return "";
+  return cat(" Each pixel shows the largest of ", factor, " × ", factor, " pairs.");
+}
+
+std::string error_in_words(const Picture& picture) {
+  std::string out;
+  for (const ProfilePanel& panel : picture.profile) {
+    const ProfileError error = profile_error(panel);
+    if (error.positions == 0) continue;
+    out += cat(out.empty() ? "Mean absolute error: " : "; ", panel.target, " ", fixed(error.mae, 3),
+               " over ", error.positions, " measured positions");
+  }
+  return out.empty() ? "Nothing was measured of this sequence." : out + ".";
+}
+
+std::string profile_key(const std::vector<ProfilePanel>& panels) {
+  const auto any = [&](auto member) {
+    return std::any_of(panels.begin(), panels.end(),
+                       [&](const ProfilePanel& p) { return !(p.*member).empty(); });
+  };
+  const auto entry = [](const char* shape, const char* words) {
+    return cat("<svg class=\"key\" viewBox=\"0 0 18 10\" aria-hidden=\"true\">", shape, "</svg>",
+               words);
+  };
+  std::string out = "<p class=\"quiet\">";
+  out += entry("<path class=\"predicted\" d=\"M0 5H18\"/><path class=\"predicted dots\" d=\"M9 5h0\"/>",
+               "predicted");
+  if (any(&ProfilePanel::measured)) {
+    out += entry("<path class=\"measured\" d=\"M5 0h8V10h-8z\"/>", "measured");
+    if (any(&ProfilePanel::error)) {
+      out += entry("<path class=\"error\" d=\"M9 0V10\"/>", "± its error");
+    }
+    out += entry("<path class=\"missing\" d=\"M0 0h18V10h-18z\"/>", "not measured");
+  }
+  return out + "</p>\n";
+}
+
+std::string profile_part(const Picture& picture) {
+  return cat(profile_key(picture.profile), "<div class=\"wide\">\n",
+             profile_svg(picture.letters, picture.profile,
+                         cat("Profile of ", picture.id, ". ", error_in_words(picture))),
+             "</div>\n");
+}
+
+// The smallest and largest value off the diagonal.
+std::pair<double, double> range_of(const SquareMap& map) {
+  double low = INFINITY, high = -INFINITY;
+  for (size_t i = 0; i < map.size; ++i) {
+    for (size_t j = 0; j < map.size; ++j) {
+      if (i == j || !std::isfinite(map.at(i, j))) continue;
+      low = std::min<double>(low, map.at(i, j));
+      high = std::max<double>(high, map.at(i, j));
+    }
+  }
+  return low < high ? std::pair(low, high) : std::pair(0.0, 1.0);
+}
+
+std::string pairing_part(const SquareMap& map) {
+  const ColourScale scale{0, 1, ColourScale::Kind::root, "probability"};
+  return figure(heat_map_svg(map, scale, {"residue i", "residue j"}, "Base pairing probabilities"),
+                cat("Base pairing: the probability that residues i and j pair (stream bpp), as the "
+                    "model is given it. The scale is that of its square root.",
+                    pooling_note(heat_map_pooling(map.size))));
+}
+
+std::string strength_part(const SquareMap& map, int64_t width) {
+  SquareMap shown = map;
+  const auto [low, high] = range_of(map);
+  for (float& v : shown.values) v = static_cast<float>((v - low) / (high - low));
+  const ColourScale scale{0, 1, ColourScale::Kind::linear, "strength"};
+  return figure(
+      heat_map_svg(shown, scale, {"residue i", "residue j"}, "Strength of the pair track"),
+      cat("Pair track: the Euclidean norm over the ", width, " channels of pair[i, j] behind the last "
+          "block; 0 and 1 are the smallest (", tick_label(low), ") and the largest (",
+          tick_label(high), ") off the diagonal.", pooling_note(heat_map_pooling(map.size))));
+}
+
+SquareMap mean_of(const std::vector<SquareMap>& maps) {
+  SquareMap out = maps[0];
+  for (size_t m = 1; m < maps.size(); ++m) {
+    for (size_t k = 0; k < out.values.size(); ++k) out.values[k] += maps[m].values[k];
+  }
+  for (float& v : out.values) v /= static_cast<float>(maps.size());
+  return out;
+}
+
+std::string attention_part(const std::vector<SquareMap>& heads, const PicturePage& page) {
+  float largest = 0;
+  for (const SquareMap& map : heads) {
+    largest = std::max(largest, *std::max_element(map.values.begin(), map.values.end()));
+  }
+  const size_t length = heads[0].size;
+  const ColourScale scale{1.0 / static_cast<double>(length), largest,
+                          ColourScale::Kind::logarithmic, "weight"};
+  const MapAxes axes{"residue i, which attends", "residue j, attended to"};
+  const std::string what = cat("layer ", page.layer, " of ", page.layers);
+  return figure(heat_map_svg(mean_of(heads), scale, axes, cat("Mean attention of ", what)),
+                cat("Attention of ", what, ", mean of its ", heads.size(), " heads. A row sums to 1; "
+                    "the logarithmic scale starts at what attention to all residues alike would "
+                    "give, 1/", length, ".", pooling_note(heat_map_pooling(length)))) +
+         figure(heat_map_grid_svg(heads, scale, "head", cat("Attention of each head of ", what)),
+                cat("Each head of this layer, on the same axes and scale.",
+                    pooling_note(heat_map_grid_pooling(length, heads.size()))));
+}
+
+std::string maps_part(const Picture& picture, const PicturePage& page) {
+  std::string maps, attention, absent;
+  if (picture.pairing) maps += pairing_part(*picture.pairing);
+  if (picture.pair_strength) maps += strength_part(*picture.pair_strength, page.pair_width);
+  if (!picture.attention.empty()) attention = attention_part(picture.attention, page);
+  const auto in_row = [](const std::string& figures) {
+    return figures.empty() ? "" : cat("<div class=\"maps\">\n", figures, "</div>\n");
+  };
+  return in_row(maps) + in_row(attention);
+}
+
+// What the model has nothing of, once for the whole page.
+std::string absent_part(const Picture& picture) {
+  std::string out;
+  if (!picture.pairing) out += "This model has no pairing probabilities (stream bpp). ";
+  if (!picture.pair_strength) out += "This model has no pair track (stream pair). ";
+  if (picture.attention.empty()) out += "This model has no block that shows its attention. ";
+  return out.empty() ? "" : paragraph(out, "quiet");
+}
+
+}  // namespace
+
+std::string picture_html(const PicturePage& page) {
+  std::string out = cat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                        "<meta name=\"viewport\" content=\"width=device-width\">\n<title>",
+                        escape_markup(page.title), "</title>\n<style>", kStyle,
+                        "</style>\n</head>\n<body>\n<h1>", escape_markup(page.title), "</h1>\n");
+  for (const std::string& fact : page.facts) out += paragraph(fact, "quiet");
+  if (!page.pictures.empty()) out += absent_part(page.pictures[0]);
+  if (page.pictures.size() > 1) {
+    out += "<nav>";
+    for (size_t i = 0; i < page.pictures.size(); ++i) {
+      out += cat("<a href=\"#s", i + 1, "\">", escape_markup(page.pictures[i].id), "</a>");
+    }
+    out += "</nav>\n";
+  }
+  for (size_t i = 0; i < page.pictures.size(); ++i) {
+    const Picture& picture = page.pictures[i];
+    out += cat("<section id=\"s", i + 1, "\">\n<h2>", escape_markup(picture.id), "<small>",
+               picture.letters.size(), " nt</small></h2>\n");
+    out += paragraph(error_in_words(picture));
+    out += profile_part(picture) + maps_part(picture, page) + "</section>\n";
+  }
+  return out + "</body>\n</html>\n";
+}
+
+}  // namespace ribo
