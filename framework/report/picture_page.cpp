@@ -153,13 +153,13 @@ SquareMap mean_of(const std::vector<SquareMap>& maps) {
 }
 
 std::string attention_part(const std::vector<SquareMap>& heads, const PicturePage& page) {
-  float largest = 0;
-  for (const SquareMap& map : heads) {
-    largest = std::max(largest, *std::max_element(map.values.begin(), map.values.end()));
-  }
   const size_t length = heads[0].size;
-  const ColourScale scale{1.0 / static_cast<double>(length), largest,
-                          ColourScale::Kind::logarithmic, "weight"};
+  const double even = 1 / static_cast<double>(length);
+  double largest = 2 * even;
+  for (const SquareMap& map : heads) {
+    for (const float v : map.values) largest = std::max<double>(largest, v);
+  }
+  const ColourScale scale{even, largest, ColourScale::Kind::logarithmic, "weight"};
   const MapAxes axes{"residue i, which attends", "residue j, attended to"};
   const std::string what = cat("layer ", page.layer, " of ", page.layers);
   return figure(heat_map_svg(mean_of(heads), scale, axes, cat("Mean attention of ", what)),
@@ -194,8 +194,8 @@ std::string absent_part(const Picture& picture) {
 }  // namespace
 
 std::string picture_html(const PicturePage& page) {
-  std::string out = cat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                        "<meta name=\"viewport\" content=\"width=device-width\">\n<title>",
+  std::string out = cat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
+                        "<meta name=\"viewport\" content=\"width=device-width\"/>\n<title>",
                         escape_markup(page.title), "</title>\n<style>", kStyle,
                         "</style>\n</head>\n<body>\n<h1>", escape_markup(page.title), "</h1>\n");
   for (const std::string& fact : page.facts) out += paragraph(fact, "quiet");

@@ -1,0 +1,110 @@
+#include "report/picture_page.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <random>
+
+#include "xml.h"
+
+namespace ribo {
+namespace {
+
+using testing::count_of;
+using testing::xml_error;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+SquareMap random_map(size_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(0.01F, 1);
+  SquareMap out{size};
+  for (size_t i = 0; i < size * size; ++i) out.values.push_back(uniform(random));
+  return out;
+}
+
+Picture full(const std::string& id, size_t length = 40) {
+  Picture out;
+  out.id = id;
+  out.letters = std::string(length, 'G');
+  out.profile = {{"2A3", std::vector<float>(length, 0.5F), std::vector<float>(length, 0.25F)}};
+  out.pairing = random_map(length, 1);
+  out.pair_strength = random_map(length, 2);
+  for (unsigned h = 0; h < 5; ++h) out.attention.push_back(random_map(length, 3 + h));
+  return out;
+}
+
+PicturePage page_of(std::vector<Picture> pictures) {
+  return {"Predictions of tiny", {"Model: tiny."}, 16, 2, 3, std::move(pictures)};
+}
+
+TEST(PicturePage, HasEveryPartOfEverySequence) {
+  const std::string html = picture_html(page_of({full("first"), full("second")}));
+  EXPECT_EQ(xml_error(html), "");
+  for (const char* words : {"<h2>first<small>40 nt</small></h2>", "<h2>second<small>", "Model: tiny.",
+                            "Mean absolute error: 2A3 0.250 over 40 measured positions.",
+                            "Attention of layer 2 of 3, mean of its 5 heads", "over the 16 channels"}) {
+    EXPECT_THAT(html, HasSubstr(words));
+  }
+  // Three maps with their bars of colours, and a map for each head.
+  EXPECT_EQ(count_of(html, "<image"), 2 * (3 * 2 + 5));
+  EXPECT_EQ(count_of(html, ">head 5<"), 2u);
+  EXPECT_THAT(html, Not(HasSubstr("This model has no")));
+}
+
+TEST(PicturePage, NeedsNothingElse) {
+  const std::string html = picture_html(page_of({full("a")}));
+  for (const char* outside : {"://", "<script", "<link", "<iframe", "@import", "url(", "src="}) {
+    EXPECT_THAT(html, Not(HasSubstr(outside)));
+  }
+}
+
+TEST(PicturePage, IsNotLeftByWhatStandsInIt) {
+  PicturePage page = page_of({full("<script>alert(1)</script>\"'&")});
+  page.title = page.facts[0] = page.pictures[0].profile[0].target = "</h1><b x='\"&";
+  const std::string html = picture_html(page);
+  EXPECT_EQ(xml_error(html), "");
+  EXPECT_THAT(html, Not(HasSubstr("<script")));
+  EXPECT_THAT(html, Not(HasSubstr("<b x")));
+}
+
+TEST(PicturePage, SaysWhatAModelHasNot) {
+  Picture bare = full("a");
+  bare.pairing.reset();
+  bare.pair_strength.reset();
+  bare.attention.clear();
+  bare.profile[0].measured.clear();
+  const std::string html = picture_html(page_of({bare}));
+  EXPECT_EQ(xml_error(html), "");
+  EXPECT_EQ(count_of(html, "<image"), 0u);
+  for (const char* words : {"no pairing probabilities", "no pair track", "shows its attention",
+                            "Nothing was measured of this sequence."}) {
+    EXPECT_THAT(html, HasSubstr(words));
+  }
+}
+
+TEST(PicturePage, OfOddMapsIsSound) {
+  Picture odd = full("a", 1);
+  EXPECT_EQ(xml_error(picture_html(page_of({odd}))), "");
+  odd = full("a", 5);
+  odd.pairing->values.assign(25, 0);
+  odd.pair_strength->values.assign(25, NAN);
+  for (SquareMap& map : odd.attention) map.values.assign(25, 0.2F);
+  const std::string html = picture_html(page_of({odd}));
+  EXPECT_EQ(xml_error(html), "");
+  EXPECT_THAT(html, Not(HasSubstr("nan")));
+}
+
+TEST(HeatMap, OfALongSequenceStaysSmallAndKeepsItsPeaks) {
+  SquareMap map{2001, std::vector<float>(2001 * 2001, 0.1F)};
+  map.values[3 * 2001 + 1999] = 0.9F;
+  const SquareMap small = pooled(map, 3);
+  EXPECT_EQ(small.size, 667u);
+  EXPECT_EQ(small.at(1, 666), 0.9F);
+  EXPECT_EQ(small.at(0, 666), 0.1F);
+  EXPECT_LE(2001 / heat_map_pooling(2001), 900u);
+  EXPECT_EQ(heat_map_pooling(400), 1u);
+}
+
+}  // namespace
+}  // namespace ribo
