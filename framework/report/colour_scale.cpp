@@ -46,10 +46,10 @@ std::span<const Colour> sequential_colours() {
 
 std::vector<double> nice_ticks(double low, double high, int about) {
   const double rough = (high - low) / about, power = std::pow(10, std::floor(std::log10(rough)));
-  double step = 10 * power;
-  for (const double factor : {5.0, 2.0, 1.0}) {
-    if (factor * power >= rough * 0.999) step = factor * power;
-  }
+  // The nearest of 1, 2, 5 and 10, as ratios go.
+  const double digit = rough / power;
+  const double step =
+      power * (digit < std::sqrt(2) ? 1 : digit < std::sqrt(10) ? 2 : digit < std::sqrt(50) ? 5 : 10);
   std::vector<double> out;
   for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) {
     out.push_back(i * step);

@@ -82,10 +82,11 @@ std::string error_in_words(const Picture& picture) {
 }
 
 std::string profile_key(const std::vector<ProfilePanel>& panels) {
-  const auto any = [&](auto member) {
-    return std::any_of(panels.begin(), panels.end(),
-                       [&](const ProfilePanel& p) { return !(p.*member).empty(); });
-  };
+  const bool measured = std::any_of(panels.begin(), panels.end(),
+                                    [](const ProfilePanel& p) { return !p.measured.empty(); });
+  const bool errors = std::any_of(panels.begin(), panels.end(), [](const ProfilePanel& p) {
+    return std::any_of(p.error.begin(), p.error.end(), [](float e) { return std::isfinite(e); });
+  });
   const auto entry = [](const char* shape, const char* words) {
     return cat("<svg class=\"key\" viewBox=\"0 0 18 10\" aria-hidden=\"true\">", shape, "</svg>",
                words);
@@ -93,11 +94,9 @@ std::string profile_key(const std::vector<ProfilePanel>& panels) {
   std::string out = "<p class=\"quiet\">";
   out += entry("<path class=\"predicted\" d=\"M0 5H18\"/><path class=\"predicted dots\" d=\"M9 5h0\"/>",
                "predicted");
-  if (any(&ProfilePanel::measured)) {
+  if (measured) {
     out += entry("<path class=\"measured\" d=\"M5 0h8V10h-8z\"/>", "measured");
-    if (any(&ProfilePanel::error)) {
-      out += entry("<path class=\"error\" d=\"M9 0V10\"/>", "± its error");
-    }
+    if (errors) out += entry("<path class=\"error\" d=\"M9 0V10\"/>", "± its error");
     out += entry("<path class=\"missing\" d=\"M0 0h18V10h-18z\"/>", "not measured");
   }
   return out + "</p>\n";
