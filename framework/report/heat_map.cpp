@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "report/svg.h"
 
@@ -39,7 +40,8 @@ void draw_map(Svg& svg, const SquareMap& map, const ColourScale& scale, double x
         static_cast<uint8_t>(std::lround(position * static_cast<double>(colours.size() - 1))));
   }
   const auto n = static_cast<uint32_t>(small.size);
-  svg.image(x, y, side, side, encode_png(n, n, indices, colours));
+  // Cells of one or two pixels with sharp edges would differ in size, and make patterns of their own.
+  svg.image(x, y, side, side, encode_png(n, n, indices, colours), side >= 2 * n);
   svg.rect(x, y, side, side, "frame");
 }
 
@@ -68,7 +70,7 @@ void draw_bar(Svg& svg, const ColourScale& scale) {
     indices[i] = static_cast<uint8_t>(indices.size() - 1 - i);  // large above
   }
   svg.image(x, kTop, kBar, kSide,
-            encode_png(1, static_cast<uint32_t>(indices.size()), indices, colours));
+            encode_png(1, static_cast<uint32_t>(indices.size()), indices, colours), false);
   svg.rect(x, kTop, kBar, kSide, "frame");
   for (const double tick : scale.ticks()) {
     const double y = kTop + kSide * (1 - scale.position(tick));

@@ -32,7 +32,7 @@ section { border-top: 1px solid var(--grid); margin-top: 26px; padding-top: 18px
 .key { display: inline-block; width: 18px; height: 10px; margin: 0 5px 0 16px; }
 .key:first-child { margin-left: 0; }
 .maps { display: flex; flex-wrap: wrap; gap: 22px 40px; margin-top: 18px; }
-figure { margin: 0; }
+figure { margin: 0; max-width: 100%; overflow-x: auto; }
 figcaption { max-width: 560px; }
 svg { display: block; max-width: none; }
 text { fill: var(--ink); font: 11px system-ui, "Helvetica Neue", Arial, sans-serif; }
@@ -152,20 +152,22 @@ SquareMap mean_of(const std::vector<SquareMap>& maps) {
 }
 
 std::string attention_part(const std::vector<SquareMap>& heads, const PicturePage& page) {
+  // In multiples of what each residue gets where all get alike.
+  std::vector<SquareMap> shown = heads;
   const size_t length = heads[0].size;
-  const double even = 1 / static_cast<double>(length);
-  double largest = 2 * even;
-  for (const SquareMap& map : heads) {
-    for (const float v : map.values) largest = std::max<double>(largest, v);
+  float largest = 2;
+  for (SquareMap& map : shown) {
+    for (float& v : map.values) largest = std::max(largest, v *= static_cast<float>(length));
   }
-  const ColourScale scale{even, largest, ColourScale::Kind::logarithmic, "weight"};
+  const ColourScale scale{1, largest, ColourScale::Kind::logarithmic, cat("× 1/", length)};
   const MapAxes axes{"residue i, which attends", "residue j, attended to"};
   const std::string what = cat("layer ", page.layer, " of ", page.layers);
-  return figure(heat_map_svg(mean_of(heads), scale, axes, cat("Mean attention of ", what)),
-                cat("Attention of ", what, ", mean of its ", heads.size(), " heads. A row sums to 1; "
-                    "the logarithmic scale starts at what attention to all residues alike would "
-                    "give, 1/", length, ".", pooling_note(heat_map_pooling(length)))) +
-         figure(heat_map_grid_svg(heads, scale, "head", cat("Attention of each head of ", what)),
+  return figure(heat_map_svg(mean_of(shown), scale, axes, cat("Mean attention of ", what)),
+                cat("Attention of ", what, ", mean of its ", heads.size(),
+                    " heads: weights that sum to 1 in a row, in multiples of 1/", length,
+                    ", which all would have in even attention. Less is blank.",
+                    pooling_note(heat_map_pooling(length)))) +
+         figure(heat_map_grid_svg(shown, scale, "head", cat("Attention of each head of ", what)),
                 cat("Each head of this layer, on the same axes and scale.",
                     pooling_note(heat_map_grid_pooling(length, heads.size()))));
 }

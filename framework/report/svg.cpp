@@ -1,5 +1,6 @@
 #include "report/svg.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -83,11 +84,12 @@ void Svg::text(double x, double y, std::string_view words, std::string_view styl
   out_ += cat('>', escape_markup(words), "</text>\n");
 }
 
-void Svg::image(double x, double y, double width, double height, std::string_view png) {
+void Svg::image(double x, double y, double width, double height, std::string_view png,
+                bool sharp) {
   out_ += cat("<image", attribute("x", x), attribute("y", y), attribute("width", width),
-              attribute("height", height),
-              " preserveAspectRatio=\"none\" style=\"image-rendering:pixelated\" href=\"",
-              png_uri(png), "\"/>\n");
+              attribute("height", height), " preserveAspectRatio=\"none\"",
+              sharp ? " style=\"image-rendering:pixelated\"" : "", " href=\"", png_uri(png),
+              "\"/>\n");
 }
 
 }  // namespace ribo

@@ -28,8 +28,8 @@ class RIBO_API Svg {
   /// `anchor`: which part of the text lies at x: start, middle or end. Turned by `degrees`.
   void text(double x, double y, std::string_view words, std::string_view style,
             std::string_view anchor = "start", double degrees = 0);
-  /// A PNG file stretched over the rectangle, its pixels with sharp edges.
-  void image(double x, double y, double width, double height, std::string_view png);
+  /// A PNG file stretched over the rectangle; `sharp`: its pixels keep their edges.
+  void image(double x, double y, double width, double height, std::string_view png, bool sharp);
 
   /// The element <svg>, well-formed XML.
   std::string str() const { return out_ + "</svg>\n"; }

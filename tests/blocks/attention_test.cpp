@@ -97,7 +97,7 @@ TEST(Attention, IsWhatTheBlockMixesItsValuesWith) {
   for_each_kind([](Model& model) {
     const at::NoGradGuard no_grad;
     const Watched watched = watch(model);
-    const auto weights = model.nodes().back()->named_parameters(false);
+    const auto weights = model.nodes().back()->named_parameters();
     const at::Tensor v = at::linear(watched.single, weights["qkv.weight"].chunk(3, 0)[2]);
     const at::Tensor mixed = at::matmul(watched.attention, v.view({4, 17, 2, 8}).transpose(1, 2));
     const at::Tensor update =

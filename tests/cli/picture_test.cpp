@@ -90,7 +90,6 @@ TEST_F(PictureVerb, SaysWhatTheModelHasNotAndWhatItWasAskedWrongly) {
   write_text(temp_ / "many.fa", many);
   const std::tuple<const char*, int, const char*> slips[] = {
       {"picture plain", 2, "say which --out"},
-      {"picture --out y.html", 2, "say which trained"},
       {"picture plain --id simulated_90 --out y.html", 2,
        "--id simulated_90: there is no such sequence in the validation data; did you mean"},
       {"picture plain --id x --input many.fa --out y.html", 2, "in many.fa; there are: s0, s1, s2 and 18"},
@@ -99,7 +98,6 @@ TEST_F(PictureVerb, SaysWhatTheModelHasNotAndWhatItWasAskedWrongly) {
        "ids, such as --id s0 s1"},
       {"picture plain --layer 1 --out y.html", 2, "no block of this model shows its attention"},
       {"picture plain --data x.csv --input many.fa --out y.html", 2, "leave out one of them"},
-      {"picture plain --out no/y.html", 1, "no/y.html: No such file or directory"},
       {"picture plain --out /dev/full", 1, "cannot write /dev/full: No space left on device"},
   };
   for (const auto& [line, status, message] : slips) {
@@ -119,7 +117,8 @@ TEST_F(PictureVerb, TakesMeasurementsOfOtherFiles) {
   const std::string text = read_text(temp_ / "train.csv");
   write_text(temp_ / "other.csv", replace_all(text, "old,ACG", "new,GGA"));
   write_text(temp_ / "files.yaml",
-             "extends: plain.yaml\ndata: {type: ribonanza, train: [train.csv], valid: [train.csv]}\n");
+             replace_all("extends: plain.yaml\ndata: {type: ribonanza, train: [FILE], valid: [FILE]}\n",
+                         "FILE", (temp_ / "train.csv").string()));
   train("files");
   EXPECT_THAT(page("files"), HasSubstr("<h2>old<small>3 nt"));
   const std::string html = page("files --data other.csv");

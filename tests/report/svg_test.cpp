@@ -18,7 +18,8 @@ TEST(Svg, IsWellFormedWhateverTheWords) {
   svg.path("M0 0h5", "line");
   svg.path("", "line");
   svg.text(1, 2, "5' < 3' & \"x\"", "tick", "middle", -90);
-  svg.image(0, 0, 5, 5, encode_png(1, 1, std::vector<uint8_t>{0}, std::vector<Colour>{{1, 2, 3}}));
+  svg.image(0, 0, 5, 5, encode_png(1, 1, std::vector<uint8_t>{0}, std::vector<Colour>{{1, 2, 3}}),
+            true);
   EXPECT_EQ(xml_error(svg.str()), "") << svg.str();
   EXPECT_THAT(svg.str(), HasSubstr("5&#39; &lt; 3&#39; &amp; &quot;x&quot;"));
   EXPECT_THAT(svg.str(), HasSubstr("x1=\"0\""));  // not -0
