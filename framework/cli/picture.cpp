@@ -69,9 +69,9 @@ Source from_file(const std::string& path, SequenceFormat format) {
   return out;
 }
 
-Source from_data(const Session& session) {
+Source from_data(const Session& session, const Words& files) {
   const auto split = session.split("valid");
-  Source out{"the validation data", {}, {}};
+  Source out{files.empty() ? "the validation data" : join(files), {}, {}};
   for (int64_t i = 0; i < split->size(); ++i) out.ids.push_back(split->id(i));
   out.sample = [split, specs = session.specs()](size_t i) {
     return collate(*split, specs, {static_cast<int64_t>(i)}, {0});
@@ -117,23 +117,21 @@ std::string model_fact(const TrainedModel& one) {
 }
 
 std::string direction_fact(const Ensemble& ensemble) {
+  const size_t count = ensemble.models().size();
   size_t flipped = 0;
-  for (size_t i = 0; i < ensemble.models().size(); ++i) flipped += ensemble.flips(i);
-  const bool one = ensemble.models().size() == 1;
-  const std::string profile =
-      flipped == 0 ? "the 5'→3' direction"
-      : flipped == ensemble.models().size()
-          ? "the mean of both directions, as the model was validated"
-          : "each model as it was validated, in one direction or as the mean of both";
-  return cat("Profiles: ", profile, ". Maps and attention: the 5'→3' direction",
-             one ? "." : ", of the first model.");
+  for (size_t i = 0; i < count; ++i) flipped += ensemble.flips(i);
+  const std::string maps = cat("Maps and attention: the 5'→3' direction",
+                               count == 1 ? "." : ", of the first model.");
+  if (flipped == 0) return "Profiles: the 5'→3' direction. " + maps;
+  return cat("Profiles: the mean of both directions",
+             flipped == count ? ", as validated" : " for those models that were validated so", ". ", maps);
 }
 
 PicturePage start_page(const Ensemble& ensemble, const Source& source) {
   PicturePage page;
   const auto& models = ensemble.models();
-  page.title = cat("Predictions of ", models.front().session->name());
-  if (models.size() > 1) page.title += cat(" and ", models.size() - 1, " more, their mean");
+  page.title = "Predictions of " + (models.size() == 1 ? models.front().session->name()
+                                                       : cat(models.size(), " models, their mean"));
   for (const TrainedModel& one : models) page.facts.push_back("Model: " + model_fact(one) + ".");
   page.facts.push_back(direction_fact(ensemble));
   page.facts.push_back(cat("Sequences: ", source.name, "."));
@@ -142,11 +140,11 @@ PicturePage start_page(const Ensemble& ensemble, const Source& source) {
 
 // As of --set: a list of files, wherever the run's pipeline lies.
 std::string valid_files(const Words& files) {
-  Value list = Value::list();
+  Words items;
   for (const std::string& file : files) {
-    list.items.push_back(Value::scalar(fs::absolute(file).string(), {}, /*quoted=*/true));
+    items.push_back(to_yaml(Value::scalar(fs::absolute(file).string(), {}, /*quoted=*/true)));
   }
-  return "data.valid=" + to_yaml(list);
+  return cat("data.valid=[", join(items), "]");
 }
 
 }  // namespace
@@ -175,7 +173,7 @@ int picture(const Arguments& arguments) {
   const Source source =
       from_input ? from_file(values["input"].as<std::string>(),
                              sequence_format(values["format"].as<std::string>()))
-                 : from_data(*ensemble.models().front().session);
+                 : from_data(*ensemble.models().front().session, files);
   const std::vector<size_t> chosen = choose(source, ids, from_input);
 
   install_verb_signals();

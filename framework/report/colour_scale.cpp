@@ -73,7 +73,8 @@ double ColourScale::position(double value) const {
 }
 
 std::vector<double> ColourScale::ticks() const {
-  if (kind == Kind::linear) return nice_ticks(low, high, 4);
+  const bool narrow = kind == Kind::logarithmic && high < 8 * low;
+  if (kind == Kind::linear || narrow) return nice_ticks(low, high, 4);
   std::vector<double> out;
   if (kind == Kind::root) {
     for (const double part : {0.0, 0.1, 0.25, 0.5, 1.0}) out.push_back(low + part * (high - low));

@@ -10,7 +10,7 @@ namespace ribo {
 namespace {
 
 // Pixels.
-constexpr double kSide = 440, kLeft = 52, kTop = 20, kBottom = 42, kBar = 12, kBarGap = 14;
+constexpr double kSide = 440, kLeft = 52, kTop = 22, kBottom = 42, kBar = 12, kBarGap = 14;
 constexpr double kRight = kBarGap + kBar + 50, kGridGap = 12, kGridTitle = 15;
 // More pixels than this in an image are lost on the eye, and make the file large.
 constexpr double kImagePixelsPerPixel = 2;
@@ -99,8 +99,9 @@ size_t heat_map_pooling(size_t size) { return pooling(size, kSide); }
 size_t heat_map_grid_pooling(size_t size, size_t maps) { return pooling(size, grid_side(maps)); }
 
 std::string heat_map_svg(const SquareMap& map, const ColourScale& scale, const MapAxes& axes,
-                         std::string_view label) {
-  Svg svg(kLeft + kSide + kRight, kTop + kSide + kBottom, label);
+                         std::string_view title) {
+  Svg svg(kLeft + kSide + kRight, kTop + kSide + kBottom, title);
+  svg.text(kLeft, kTop - 8, title, "name");
   draw_map(svg, map, scale, kLeft, kTop, kSide);
   draw_axes(svg, map.size, axes);
   draw_bar(svg, scale);

@@ -25,9 +25,9 @@ struct MapAxes {
   std::string rows, columns;
 };
 
-/// One map with its axes, and the bar of its colours at the right.
+/// One map below its title, with its axes, and the bar of its colours at the right.
 RIBO_API std::string heat_map_svg(const SquareMap& map, const ColourScale& scale,
-                                  const MapAxes& axes, std::string_view label);
+                                  const MapAxes& axes, std::string_view title);
 
 /// Several maps of one size and one scale in a square grid, as high as heat_map_svg(), numbered
 /// `name` 1, 2, ...; without a bar of colours.

@@ -38,7 +38,7 @@ svg { display: block; max-width: none; }
 text { fill: var(--ink); font: 11px system-ui, "Helvetica Neue", Arial, sans-serif; }
 .tick { fill: var(--quiet); font-variant-numeric: tabular-nums; }
 .base { font: 10px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-.name { font-size: 13px; font-weight: 600; }
+.name { font-size: 12px; font-weight: 600; }
 .label { font-size: 12px; }
 .grid { stroke: var(--grid); }
 .axis { stroke: var(--quiet); }
@@ -71,14 +71,24 @@ std::string pooling_note(size_t factor) {
 }
 
 std::string error_in_words(const Picture& picture) {
-  std::string out;
+  std::vector<std::pair<std::string, ProfileError>> errors;
   for (const ProfilePanel& panel : picture.profile) {
     const ProfileError error = profile_error(panel);
-    if (error.positions == 0) continue;
-    out += cat(out.empty() ? "Mean absolute error: " : "; ", panel.target, " ", fixed(error.mae, 3),
-               " over ", error.positions, " measured positions");
+    if (error.positions > 0) errors.emplace_back(panel.target, error);
   }
-  return out.empty() ? "Nothing was measured of this sequence." : out + ".";
+  if (errors.empty()) return "Nothing was measured of this sequence.";
+  const size_t positions = errors[0].second.positions;
+  const bool alike = std::all_of(errors.begin(), errors.end(), [&](const auto& one) {
+    return one.second.positions == positions;
+  });
+  const auto over = [](size_t n) { return cat(" over ", n, " measured position", n == 1 ? "" : "s"); };
+  std::string out = cat("Mean absolute error", alike ? over(positions) : "", ": ");
+  for (size_t i = 0; i < errors.size(); ++i) {
+    const auto& [target, error] = errors[i];
+    out += cat(i > 0 ? ", " : "", target, " ", fixed(error.mae, 3),
+               alike ? "" : over(error.positions));
+  }
+  return out + ".";
 }
 
 std::string profile_key(const std::vector<ProfilePanel>& panels) {
@@ -96,7 +106,7 @@ std::string profile_key(const std::vector<ProfilePanel>& panels) {
                "predicted");
   if (measured) {
     out += entry("<path class=\"measured\" d=\"M5 0h8V10h-8z\"/>", "measured");
-    if (errors) out += entry("<path class=\"error\" d=\"M9 0V10\"/>", "± its error");
+    if (errors) out += entry("<path class=\"error\" d=\"M9 0V10\"/>", "± error");
     out += entry("<path class=\"missing\" d=\"M0 0h18V10h-18z\"/>", "not measured");
   }
   return out + "</p>\n";
@@ -124,10 +134,9 @@ std::pair<double, double> range_of(const SquareMap& map) {
 
 std::string pairing_part(const SquareMap& map) {
   const ColourScale scale{0, 1, ColourScale::Kind::root, "probability"};
-  return figure(heat_map_svg(map, scale, {"residue i", "residue j"}, "Base pairing probabilities"),
-                cat("Base pairing: the probability that residues i and j pair (stream bpp), as the "
-                    "model is given it. The scale is that of its square root.",
-                    pooling_note(heat_map_pooling(map.size))));
+  return figure(heat_map_svg(map, scale, {"residue i", "residue j"}, "Base pairing"),
+                cat("The probability that residues i and j pair, the stream bpp; the colours follow "
+                    "its square root.", pooling_note(heat_map_pooling(map.size))));
 }
 
 std::string strength_part(const SquareMap& map, int64_t width) {
@@ -136,8 +145,8 @@ std::string strength_part(const SquareMap& map, int64_t width) {
   for (float& v : shown.values) v = static_cast<float>((v - low) / (high - low));
   const ColourScale scale{0, 1, ColourScale::Kind::linear, "strength"};
   return figure(
-      heat_map_svg(shown, scale, {"residue i", "residue j"}, "Strength of the pair track"),
-      cat("Pair track: the Euclidean norm over the ", width, " channels of pair[i, j] behind the last "
+      heat_map_svg(shown, scale, {"residue i", "residue j"}, "Pair track"),
+      cat("The Euclidean norm over the ", width, " channels of pair[i, j] behind the last "
           "block; 0 and 1 are the smallest (", tick_label(low), ") and the largest (",
           tick_label(high), ") off the diagonal.", pooling_note(heat_map_pooling(map.size))));
 }
@@ -161,13 +170,13 @@ std::string attention_part(const std::vector<SquareMap>& heads, const PicturePag
   }
   const ColourScale scale{1, largest, ColourScale::Kind::logarithmic, cat("× 1/", length)};
   const MapAxes axes{"residue i, which attends", "residue j, attended to"};
-  const std::string what = cat("layer ", page.layer, " of ", page.layers);
-  return figure(heat_map_svg(mean_of(shown), scale, axes, cat("Mean attention of ", what)),
-                cat("Attention of ", what, ", mean of its ", heads.size(),
-                    " heads: weights that sum to 1 in a row, in multiples of 1/", length,
-                    ", which all would have in even attention. Less is blank.",
-                    pooling_note(heat_map_pooling(length)))) +
-         figure(heat_map_grid_svg(shown, scale, "head", cat("Attention of each head of ", what)),
+  const std::string what = cat("Attention of layer ", page.layer, " of ", page.layers);
+  return figure(heat_map_svg(mean_of(shown), scale, axes,
+                             cat(what, ", mean of ", heads.size(), " heads")),
+                cat("How much residue i attends to residue j, in multiples of 1/", length,
+                    ", which every one would get in even attention; less is blank. The weights of a row "
+                    "sum to 1.", pooling_note(heat_map_pooling(length)))) +
+         figure(heat_map_grid_svg(shown, scale, "head", cat(what, ", each head")),
                 cat("Each head of this layer, on the same axes and scale.",
                     pooling_note(heat_map_grid_pooling(length, heads.size()))));
 }

@@ -49,6 +49,12 @@ class Axis {
   double low_, high_;
 };
 
+// What fits along a panel's height.
+std::string shortened(const std::string& name) {
+  constexpr size_t kFits = 12;
+  return name.size() <= kFits ? name : name.substr(0, kFits - 1) + "…";
+}
+
 bool has(const std::vector<float>& values, size_t i) {
   return i < values.size() && std::isfinite(values[i]);
 }
@@ -66,7 +72,7 @@ class Row {
       svg_.line(kLeft, y(tick), right, y(tick), tick == 0 ? "axis" : "grid");
       svg_.text(kLeft - 6, y(tick) + 3.5, tick_label(tick), "tick", "end");
     }
-    svg_.text(16, top_ + kPanel / 2, panel_.target, "name", "middle", -90);
+    svg_.text(16, top_ + kPanel / 2, shortened(panel_.target), "name", "middle", -90);
     draw_measured();
     draw_predicted();
   }

@@ -55,8 +55,8 @@ TEST_F(PictureVerb, ShowsEveryPartOfAModelThatHasThemAll) {
     EXPECT_THAT(html, HasSubstr(std::string("<h2>") + id + "<small>"));
   }
   EXPECT_THAT(html, Not(HasSubstr("simulated_11")));
-  for (const char* words : {"Mean absolute error: 2A3 ", "; DMS ", "not measured", "(stream bpp)",
-                            "over the 4 channels of pair", "Attention of layer 2 of 2, mean of its 4 heads",
+  for (const char* words : {"Mean absolute error over ", " measured positions: 2A3 ", ", DMS ", "not measured", "the stream bpp",
+                            "over the 4 channels of pair[i, j]", "Attention of layer 2 of 2, mean of 4 heads",
                             "the mean of both directions", "Sequences: the validation data."}) {
     EXPECT_THAT(html, HasSubstr(words));
   }
@@ -65,7 +65,7 @@ TEST_F(PictureVerb, ShowsEveryPartOfAModelThatHasThemAll) {
   // By id, in the order of the command line, and another layer.
   html = page("pairs --id simulated_11 simulated_8 --layer 1");
   EXPECT_LT(html.find("<h2>simulated_11<"), html.find("<h2>simulated_8<"));
-  EXPECT_THAT(html, HasSubstr("Attention of layer 1 of 2, mean of its 2 heads"));
+  EXPECT_THAT(html, HasSubstr("Attention of layer 1 of 2, mean of 2 heads"));
   EXPECT_THAT(html, Not(HasSubstr("simulated_9")));
 
   // Sequences of a file have no measurements.
@@ -121,9 +121,9 @@ TEST_F(PictureVerb, TakesMeasurementsOfOtherFiles) {
                          "FILE", (temp_ / "train.csv").string()));
   train("files");
   EXPECT_THAT(page("files"), HasSubstr("<h2>old<small>3 nt"));
-  const std::string html = page("files --data other.csv");
+  const std::string html = page("files --data other.csv");  // from where ribo-run was started
   EXPECT_THAT(html, HasSubstr("<h2>new<small>3 nt"));
-  EXPECT_THAT(html, HasSubstr("over 3 measured positions"));
+  EXPECT_THAT(html, HasSubstr("over 3 measured positions: 2A3 "));
 }
 
 }  // namespace

@@ -42,8 +42,8 @@ TEST(PicturePage, HasEveryPartOfEverySequence) {
   const std::string html = picture_html(page_of({full("first"), full("second")}));
   EXPECT_EQ(xml_error(html), "");
   for (const char* words : {"<h2>first<small>40 nt</small></h2>", "<h2>second<small>", "Model: tiny.",
-                            "Mean absolute error: 2A3 0.250 over 40 measured positions.",
-                            "Attention of layer 2 of 3, mean of its 5 heads", "over the 16 channels"}) {
+                            "Mean absolute error over 40 measured positions: 2A3 0.250.",
+                            "Attention of layer 2 of 3, mean of 5 heads", "over the 16 channels"}) {
     EXPECT_THAT(html, HasSubstr(words));
   }
   // Three maps with their bars of colours, and a map for each head.
