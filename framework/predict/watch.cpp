@@ -58,8 +58,7 @@ Watched watch(const TrainedModel& trained, const Streams& inputs, std::optional<
     throw ConfigError(cat("layer ", *layer, ": ",
                           out.layers == 0
                               ? std::string("no block of this model shows its attention")
-                              : cat("this model has ", out.layers, " that show their attention; say 1",
-                                    out.layers > 1 ? cat(" to ", out.layers) : "")));
+                              : cat("the layers that show their attention are 1 to ", out.layers)));
   }
   if (probe.attention().defined()) out.attention = on_cpu(probe.attention());
   if (streams.has("bpp")) out.pairing = on_cpu(streams.get("bpp"));

@@ -45,6 +45,7 @@ std::span<const Colour> sequential_colours() {
 }
 
 std::vector<double> nice_ticks(double low, double high, int about) {
+  if (!(high > low)) return {low};
   const double rough = (high - low) / about, power = std::pow(10, std::floor(std::log10(rough)));
   // The nearest of 1, 2, 5 and 10, as ratios go.
   const double digit = rough / power;
@@ -59,7 +60,7 @@ std::vector<double> nice_ticks(double low, double high, int about) {
 
 std::string tick_label(double value) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.3g", value == 0 ? 0 : value);
+  std::snprintf(text, sizeof text, "%.6g", value == 0 ? 0 : value);
   return text;
 }
 

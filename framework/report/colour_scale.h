@@ -14,9 +14,10 @@ namespace ribo {
 /// print.
 RIBO_API std::span<const Colour> sequential_colours();
 
-/// Multiples of 1, 2 or 5 times a power of ten within [low, high], `about` of them.
+/// Multiples of 1, 2 or 5 times a power of ten within [low, high], `about` of them; `low` alone where
+/// that is no range.
 RIBO_API std::vector<double> nice_ticks(double low, double high, int about);
-/// A tick as a label: as few digits as tell it from its neighbours.
+/// A tick as a label.
 RIBO_API std::string tick_label(double value);
 
 /// What a map's colours mean.

@@ -52,6 +52,7 @@ double residue(double i, size_t n, double side) {
 
 void draw_axes(Svg& svg, size_t n, const MapAxes& axes) {
   for (const double tick : nice_ticks(1, static_cast<double>(n), 6)) {
+    if (tick != std::floor(tick)) continue;  // between two residues, of a handful
     const double at = residue(tick, n, kSide);
     svg.line(kLeft + at, kTop + kSide, kLeft + at, kTop + kSide + 4, "axis");
     svg.text(kLeft + at, kTop + kSide + 16, tick_label(tick), "tick", "middle");

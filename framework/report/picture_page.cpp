@@ -32,9 +32,10 @@ section { border-top: 1px solid var(--grid); margin-top: 26px; padding-top: 18px
 .key { display: inline-block; width: 18px; height: 10px; margin: 0 5px 0 16px; }
 .key:first-child { margin-left: 0; }
 .maps { display: flex; flex-wrap: wrap; gap: 22px 40px; margin-top: 18px; }
-figure { margin: 0; max-width: 100%; overflow-x: auto; }
+figure { margin: 0; max-width: 100%; }
 figcaption { max-width: 560px; }
 svg { display: block; max-width: none; }
+figure svg { max-width: 100%; height: auto; }
 text { fill: var(--ink); font: 11px system-ui, "Helvetica Neue", Arial, sans-serif; }
 .tick { fill: var(--quiet); font-variant-numeric: tabular-nums; }
 .base { font: 10px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
@@ -53,6 +54,12 @@ text { fill: var(--ink); font: 11px system-ui, "Helvetica Neue", Arial, sans-ser
 std::string fixed(double value, int digits) {
   char text[32];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+std::string three_digits(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
   return text;
 }
 
@@ -147,8 +154,8 @@ std::string strength_part(const SquareMap& map, int64_t width) {
   return figure(
       heat_map_svg(shown, scale, {"residue i", "residue j"}, "Pair track"),
       cat("The Euclidean norm over the ", width, " channels of pair[i, j] behind the last "
-          "block; 0 and 1 are the smallest (", tick_label(low), ") and the largest (",
-          tick_label(high), ") off the diagonal.", pooling_note(heat_map_pooling(map.size))));
+          "block; 0 and 1 are the smallest (", three_digits(low), ") and the largest (",
+          three_digits(high), ") off the diagonal.", pooling_note(heat_map_pooling(map.size))));
 }
 
 SquareMap mean_of(const std::vector<SquareMap>& maps) {
