@@ -22,10 +22,10 @@ namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
 
 constexpr const char* kUsage =
-    "Usage: ribo-run picture RUN|CHECKPOINT... --out PAGE.html [--input FILE] [--id ID...] [options]\n"
-    "Shows on one page what a trained model predicts of a few sequences, beside what was measured,\n"
-    "and the pairs and the attention behind it. Without --input the sequences are those of the run's\n"
-    "validation data. docs/pictures.md says what is to be seen.\n";
+    "Usage: ribo-run picture RUN|CHECKPOINT... --out PAGE.html [--input FILE] [--id ID...]\n"
+    "Shows on one page what a trained model predicts of a few sequences, beside what was\n"
+    "measured, and the pairs and the attention behind it. Without --input the sequences are those\n"
+    "of the run's validation data. What is to be seen: docs/pictures.md.\n";
 
 constexpr size_t kMost = 20;  // sequences on a page
 constexpr size_t kFew = 3;    // without --id, of the validation data
@@ -82,8 +82,8 @@ Source from_data(const Session& session, const Words& files) {
 // "a, b, c and 97 more"
 std::string some_of(const Words& ids) {
   const size_t shown = std::min<size_t>(ids.size(), 3);
-  const std::string text = join(Words(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(shown)));
-  return ids.size() > shown ? cat(text, " and ", ids.size() - shown, " more") : text;
+  const Words first(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(shown));
+  return join(first) + (ids.size() > shown ? cat(" and ", ids.size() - shown, " more") : "");
 }
 
 // Indices into the source.
@@ -104,9 +104,9 @@ std::vector<size_t> choose(const Source& source, const Words& ids, bool all) {
     out.push_back(it->second);
   }
   if (out.size() > kMost) {
-    throw ConfigError(cat(out.size(), " sequences of ", source.name, " are too many for a page, which "
-                          "holds ", kMost, " at most; choose some by their ids, such as --id ",
-                          source.ids[out[0]], " ", source.ids[out[1]]));
+    throw ConfigError(cat(out.size(), " sequences of ", source.name, " are too many for a page of ",
+                          kMost, "; choose some by their ids, such as --id ", source.ids[out[0]],
+                          " ", source.ids[out[1]]));
   }
   return out;
 }
@@ -120,22 +120,23 @@ std::string direction_fact(const Ensemble& ensemble) {
   const size_t count = ensemble.models().size();
   size_t flipped = 0;
   for (size_t i = 0; i < count; ++i) flipped += ensemble.flips(i);
-  const std::string maps = cat("Maps and attention: the 5'→3' direction",
-                               count == 1 ? "." : ", of the first model.");
+  const std::string maps =
+      cat("Maps and attention: the 5'→3' direction", count == 1 ? "." : ", of the first model.");
   if (flipped == 0) return "Profiles: the 5'→3' direction. " + maps;
   return cat("Profiles: the mean of both directions",
-             flipped == count ? ", as validated" : " for those models that were validated so", ". ", maps);
+             flipped == count ? ", as validated. " : " for those models that were validated so. ",
+             maps);
 }
 
 PicturePage start_page(const Ensemble& ensemble, const Source& source) {
-  PicturePage page;
   const auto& models = ensemble.models();
-  page.title = "Predictions of " + (models.size() == 1 ? models.front().session->name()
-                                                       : cat(models.size(), " models, their mean"));
-  for (const TrainedModel& one : models) page.facts.push_back("Model: " + model_fact(one) + ".");
-  page.facts.push_back(direction_fact(ensemble));
-  page.facts.push_back(cat("Sequences: ", source.name, "."));
-  return page;
+  Words facts;
+  for (const TrainedModel& one : models) facts.push_back("Model: " + model_fact(one) + ".");
+  facts.push_back(direction_fact(ensemble));
+  facts.push_back(cat("Sequences: ", source.name, "."));
+  return {"Predictions of " + (models.size() == 1 ? models.front().session->name()
+                                                  : cat(models.size(), " models, their mean")),
+          facts};
 }
 
 // As of --set: a list of files, wherever the run's pipeline lies.
@@ -170,27 +171,26 @@ int picture(const Arguments& arguments) {
   const auto& trained = values["trained"].as<Words>();
   const Ensemble ensemble({trained.begin(), trained.end()}, options);
   if (from_input) ensemble.check_needs_sequences_alone();
-  const Source source =
-      from_input ? from_file(values["input"].as<std::string>(),
-                             sequence_format(values["format"].as<std::string>()))
-                 : from_data(*ensemble.models().front().session, files);
+  const Source source = from_input ? from_file(values["input"].as<std::string>(),
+                                               sequence_format(values["format"].as<std::string>()))
+                                   : from_data(*ensemble.models().front().session, files);
   const std::vector<size_t> chosen = choose(source, ids, from_input);
 
   install_verb_signals();
   PicturePage page = start_page(ensemble, source);
   for (const size_t i : chosen) {
-    take_picture(ensemble, source.ids[i], source.sample(i).streams, layer, page);
+    page.add(take_picture(ensemble, source.ids[i], source.sample(i).streams, layer));
     if (stop_requested()) {
       log::info(cat("stopped", out == "-" ? "" : cat("; ", out, " was not written")));
       return 128 + stop_signal();
     }
   }
   try {
-    write_output(out, [&](const Sink& sink) { sink(picture_html(page)); });
+    write_output(out, [&](const Sink& sink) { sink(page.html()); });
   } catch (const ClosedPipe&) {
-    return 128 + SIGPIPE;
+    return 128 + SIGPIPE;  // what a program that knows nothing of signals ends with
   }
-  log::info(cat(page.pictures.size(), page.pictures.size() == 1 ? " picture" : " pictures", " in ",
+  log::info(cat(page.size(), page.size() == 1 ? " picture" : " pictures", " in ",
                 out == "-" ? "the page" : out));
   return 0;
 }

@@ -21,8 +21,9 @@ void check_inputs(const std::vector<PlanNode>& nodes, std::set<std::string>& unk
     check_inputs(node.children, unknown);
     for (const std::string& name : node.out.needed()) {
       if (!unknown.contains(name)) continue;
-      throw ConfigError(cat(node.mark.str(), ": ", node.path, " (", node.type, ") reads the stream \"",
-                            name, "\" of the data; such a model cannot predict from sequences alone"));
+      throw ConfigError(cat(node.mark.str(), ": ", node.path, " (", node.type,
+                            ") reads the stream \"", name,
+                            "\" of the data; such a model cannot predict from sequences alone"));
     }
     for (const std::string& name : node.out.produced()) unknown.erase(name);
   }
@@ -34,7 +35,8 @@ std::vector<Output> outputs_of(const Shapes& shapes) {
   std::vector<Output> out;
   for (const auto& [name, stream] : shapes.streams()) {
     const Shape& shape = stream.shape;
-    if (!name.starts_with("pred.") || shape.size() != 3 || shape[1] != dim::length || shape[2] < 0) {
+    if (!name.starts_with("pred.") || shape.size() != 3 || shape[1] != dim::length ||
+        shape[2] < 0) {
       continue;
     }
     out.push_back({name, stream.labels});
@@ -48,7 +50,7 @@ std::vector<Output> outputs_of(const Shapes& shapes) {
 
 Streams sequence_batch(const std::vector<std::string>& sequences) {
   std::vector<int64_t> lengths;
-  for (const std::string& letters : sequences) lengths.push_back(static_cast<int64_t>(letters.size()));
+  for (const auto& letters : sequences) lengths.push_back(static_cast<int64_t>(letters.size()));
   const int64_t longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
   const auto rows = static_cast<int64_t>(sequences.size());
   at::Tensor tokens = at::full({rows, longest}, kPadToken, at::kLong);
@@ -86,8 +88,8 @@ void Ensemble::add(const std::filesystem::path& path, const EnsembleOptions& opt
     targets.insert(targets.end(), output.targets.begin(), output.targets.end());
   }
   if (targets.empty()) {
-    throw ConfigError(cat(path.string(), ": this model has no stream pred.* with a value for each "
-                          "residue"));
+    throw ConfigError(cat(path.string(),
+                          ": this model has no stream pred.* with a value for each residue"));
   }
   if (is_first) targets_ = targets;
   if (targets != targets_) {

@@ -50,8 +50,8 @@ std::string title_of(const std::string& target) {
 
 }  // namespace
 
-void take_picture(const Ensemble& ensemble, const std::string& id, const Streams& sample,
-                  std::optional<int64_t> layer, PicturePage& page) {
+Picture take_picture(const Ensemble& ensemble, const std::string& id, const Streams& sample,
+                     std::optional<int64_t> layer) {
   const at::NoGradGuard no_grad;
   const TrainedModel& first = ensemble.models().front();
   const Shapes& shapes = first.session->plan().result;
@@ -65,9 +65,9 @@ void take_picture(const Ensemble& ensemble, const std::string& id, const Streams
   for (int64_t h = 0; watched.attention.defined() && h < watched.attention.size(0); ++h) {
     picture.attention.push_back(map_of(watched.attention[h]));
   }
-  page.pair_width = watched.pair_width;
-  page.layer = watched.layer;
-  page.layers = watched.layers;
+  picture.pair_width = watched.pair_width;
+  picture.layer = watched.layer;
+  picture.layers = watched.layers;
 
   const at::Tensor predicted = ensemble.predict(sample)[0];
   int64_t column = 0;
@@ -75,13 +75,12 @@ void take_picture(const Ensemble& ensemble, const std::string& id, const Streams
     const std::string what = output.stream.substr(5);  // behind `pred.`
     for (size_t i = 0; i < output.targets.size(); ++i) {
       const std::string& target = output.targets[i];
-      picture.profile.push_back(
-          {title_of(target), numbers(predicted.select(1, column++)),
-           column_of(sample, shapes, "target." + what, target, i),
-           column_of(sample, shapes, "error." + what, target, i)});
+      picture.profile.push_back({title_of(target), numbers(predicted.select(1, column++)),
+                                 column_of(sample, shapes, "target." + what, target, i),
+                                 column_of(sample, shapes, "error." + what, target, i)});
     }
   }
-  page.pictures.push_back(std::move(picture));
+  return picture;
 }
 
 }  // namespace ribo

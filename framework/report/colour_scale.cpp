@@ -31,8 +31,8 @@ std::vector<Colour> make_sequential() {
   for (int i = 0; i < 256; ++i) {
     const double t = i / 255.0;
     // Chroma is largest in the middle, where sRGB has room for it.
-    out.push_back(from_oklch(0.985 - 0.735 * t, 0.125 * std::pow(std::sin(kPi * t), 0.75),
-                             130 + 150 * t));
+    out.push_back(
+        from_oklch(0.985 - 0.735 * t, 0.125 * std::pow(std::sin(kPi * t), 0.75), 130 + 150 * t));
   }
   return out;
 }
@@ -48,9 +48,8 @@ std::vector<double> nice_ticks(double low, double high, int about) {
   if (!(high > low)) return {low};
   const double rough = (high - low) / about, power = std::pow(10, std::floor(std::log10(rough)));
   // The nearest of 1, 2, 5 and 10, as ratios go.
-  const double digit = rough / power;
-  const double step =
-      power * (digit < std::sqrt(2) ? 1 : digit < std::sqrt(10) ? 2 : digit < std::sqrt(50) ? 5 : 10);
+  const double square = rough / power * rough / power;
+  const double step = power * (square < 2 ? 1 : square < 10 ? 2 : square < 50 ? 5 : 10);
   std::vector<double> out;
   for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) {
     out.push_back(i * step);
@@ -67,9 +66,12 @@ std::string tick_label(double value) {
 double ColourScale::position(double value) const {
   const double v = std::clamp(value, low, high), share = (v - low) / (high - low);
   switch (kind) {
-    case Kind::root: return std::sqrt(share);
-    case Kind::logarithmic: return std::log(v / low) / std::log(high / low);
-    default: return share;
+    case Kind::root:
+      return std::sqrt(share);
+    case Kind::logarithmic:
+      return std::log(v / low) / std::log(high / low);
+    default:
+      return share;
   }
 }
 

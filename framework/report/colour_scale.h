@@ -12,16 +12,16 @@ namespace ribo {
 /// 256 colours from near white over green to dark blue. Equal steps look equal: lightness falls
 /// linearly in the Oklab space (Ottosson 2020), so that the order survives colour blindness and
 /// print.
-RIBO_API std::span<const Colour> sequential_colours();
+std::span<const Colour> sequential_colours();
 
-/// Multiples of 1, 2 or 5 times a power of ten within [low, high], `about` of them; `low` alone where
-/// that is no range.
-RIBO_API std::vector<double> nice_ticks(double low, double high, int about);
+/// Multiples of 1, 2 or 5 times a power of ten within [low, high], `about` of them; `low` alone
+/// where that is no range.
+std::vector<double> nice_ticks(double low, double high, int about);
 /// A tick as a label.
-RIBO_API std::string tick_label(double value);
+std::string tick_label(double value);
 
 /// What a map's colours mean.
-struct RIBO_API ColourScale {
+struct ColourScale {
   double low = 0, high = 1;  // low < high; what lies beyond gets the last colour
   enum class Kind { linear, root, logarithmic } kind = Kind::linear;
   std::string title;  // with the unit

@@ -40,7 +40,7 @@ void draw_map(Svg& svg, const SquareMap& map, const ColourScale& scale, double x
         static_cast<uint8_t>(std::lround(position * static_cast<double>(colours.size() - 1))));
   }
   const auto n = static_cast<uint32_t>(small.size);
-  // Cells of one or two pixels with sharp edges would differ in size, and make patterns of their own.
+  // Small cells with sharp edges would differ in size, and make patterns of their own.
   svg.image(x, y, side, side, encode_png(n, n, indices, colours), side >= 2 * n);
   svg.rect(x, y, side, side, "frame");
 }

@@ -18,7 +18,7 @@ struct SquareMap {
 };
 
 /// The map with each block of `factor` x `factor` cells replaced by its largest value.
-RIBO_API SquareMap pooled(const SquareMap& map, size_t factor);
+SquareMap pooled(const SquareMap& map, size_t factor);
 
 /// What the axes of a map are called: rows run down from 1, columns to the right.
 struct MapAxes {
@@ -26,17 +26,17 @@ struct MapAxes {
 };
 
 /// One map below its title, with its axes, and the bar of its colours at the right.
-RIBO_API std::string heat_map_svg(const SquareMap& map, const ColourScale& scale,
-                                  const MapAxes& axes, std::string_view title);
+std::string heat_map_svg(const SquareMap& map, const ColourScale& scale, const MapAxes& axes,
+                         std::string_view title);
 
 /// Several maps of one size and one scale in a square grid, as high as heat_map_svg(), numbered
 /// `name` 1, 2, ...; without a bar of colours.
-RIBO_API std::string heat_map_grid_svg(const std::vector<SquareMap>& maps, const ColourScale& scale,
-                                       std::string_view name, std::string_view label);
+std::string heat_map_grid_svg(const std::vector<SquareMap>& maps, const ColourScale& scale,
+                              std::string_view name, std::string_view label);
 
 /// How many residues share one pixel of these drawings in either direction: 1 but for very long
 /// sequences.
-RIBO_API size_t heat_map_pooling(size_t size);
-RIBO_API size_t heat_map_grid_pooling(size_t size, size_t maps);
+size_t heat_map_pooling(size_t size);
+size_t heat_map_grid_pooling(size_t size, size_t maps);
 
 }  // namespace ribo

@@ -69,7 +69,8 @@ std::string paragraph(std::string_view words, std::string_view style = "") {
 }
 
 std::string figure(const std::string& svg, std::string_view caption) {
-  return cat("<figure>\n", svg, "<figcaption>", escape_markup(caption), "</figcaption>\n</figure>\n");
+  return cat("<figure>\n", svg, "<figcaption>", escape_markup(caption),
+             "</figcaption>\n</figure>\n");
 }
 
 std::string pooling_note(size_t factor) {
@@ -88,7 +89,9 @@ std::string error_in_words(const Picture& picture) {
   const bool alike = std::all_of(errors.begin(), errors.end(), [&](const auto& one) {
     return one.second.positions == positions;
   });
-  const auto over = [](size_t n) { return cat(" over ", n, " measured position", n == 1 ? "" : "s"); };
+  const auto over = [](size_t n) {
+    return cat(" over ", n, " measured position", n == 1 ? "" : "s");
+  };
   std::string out = cat("Mean absolute error", alike ? over(positions) : "", ": ");
   for (size_t i = 0; i < errors.size(); ++i) {
     const auto& [target, error] = errors[i];
@@ -109,8 +112,10 @@ std::string profile_key(const std::vector<ProfilePanel>& panels) {
                words);
   };
   std::string out = "<p class=\"quiet\">";
-  out += entry("<path class=\"predicted\" d=\"M0 5H18\"/><path class=\"predicted dots\" d=\"M9 5h0\"/>",
-               "predicted");
+  out += entry(
+      "<path class=\"predicted\" d=\"M0 5H18\"/>"
+      "<path class=\"predicted dots\" d=\"M9 5h0\"/>",
+      "predicted");
   if (measured) {
     out += entry("<path class=\"measured\" d=\"M5 0h8V10h-8z\"/>", "measured");
     if (errors) out += entry("<path class=\"error\" d=\"M9 0V10\"/>", "± error");
@@ -141,9 +146,11 @@ std::pair<double, double> range_of(const SquareMap& map) {
 
 std::string pairing_part(const SquareMap& map) {
   const ColourScale scale{0, 1, ColourScale::Kind::root, "probability"};
-  return figure(heat_map_svg(map, scale, {"residue i", "residue j"}, "Base pairing"),
-                cat("The probability that residues i and j pair, the stream bpp; the colours follow "
-                    "its square root.", pooling_note(heat_map_pooling(map.size))));
+  return figure(
+      heat_map_svg(map, scale, {"residue i", "residue j"}, "Base pairing"),
+      cat("The probability that residues i and j pair, the stream bpp; the colours follow "
+          "its square root.",
+          pooling_note(heat_map_pooling(map.size))));
 }
 
 std::string strength_part(const SquareMap& map, int64_t width) {
@@ -151,11 +158,12 @@ std::string strength_part(const SquareMap& map, int64_t width) {
   const auto [low, high] = range_of(map);
   for (float& v : shown.values) v = static_cast<float>((v - low) / (high - low));
   const ColourScale scale{0, 1, ColourScale::Kind::linear, "strength"};
-  return figure(
-      heat_map_svg(shown, scale, {"residue i", "residue j"}, "Pair track"),
-      cat("The Euclidean norm over the ", width, " channels of pair[i, j] behind the last "
-          "block; 0 and 1 are the smallest (", three_digits(low), ") and the largest (",
-          three_digits(high), ") off the diagonal.", pooling_note(heat_map_pooling(map.size))));
+  return figure(heat_map_svg(shown, scale, {"residue i", "residue j"}, "Pair track"),
+                cat("The Euclidean norm over the ", width,
+                    " channels of pair[i, j] behind the last "
+                    "block; 0 and 1 are the smallest (",
+                    three_digits(low), ") and the largest (", three_digits(high),
+                    ") off the diagonal.", pooling_note(heat_map_pooling(map.size))));
 }
 
 SquareMap mean_of(const std::vector<SquareMap>& maps) {
@@ -167,39 +175,40 @@ SquareMap mean_of(const std::vector<SquareMap>& maps) {
   return out;
 }
 
-std::string attention_part(const std::vector<SquareMap>& heads, const PicturePage& page) {
+std::string attention_part(const Picture& picture) {
   // In multiples of what each residue gets where all get alike.
-  std::vector<SquareMap> shown = heads;
-  const size_t length = heads[0].size;
+  std::vector<SquareMap> shown = picture.attention;
+  const size_t heads = shown.size(), length = picture.letters.size();
   float largest = 2;
   for (SquareMap& map : shown) {
     for (float& v : map.values) largest = std::max(largest, v *= static_cast<float>(length));
   }
   const ColourScale scale{1, largest, ColourScale::Kind::logarithmic, cat("× 1/", length)};
   const MapAxes axes{"residue i, which attends", "residue j, attended to"};
-  const std::string what = cat("Attention of layer ", page.layer, " of ", page.layers);
-  return figure(heat_map_svg(mean_of(shown), scale, axes,
-                             cat(what, ", mean of ", heads.size(), " heads")),
+  const std::string what = cat("Attention of layer ", picture.layer, " of ", picture.layers);
+  return figure(heat_map_svg(mean_of(shown), scale, axes, cat(what, ", mean of ", heads, " heads")),
                 cat("How much residue i attends to residue j, in multiples of 1/", length,
-                    ", which every one would get in even attention; less is blank. The weights of a row "
-                    "sum to 1.", pooling_note(heat_map_pooling(length)))) +
+                    ", which every one would get in even attention; less is blank. The weights of "
+                    "a row "
+                    "sum to 1.",
+                    pooling_note(heat_map_pooling(length)))) +
          figure(heat_map_grid_svg(shown, scale, "head", cat(what, ", each head")),
                 cat("Each head of this layer, on the same axes and scale.",
-                    pooling_note(heat_map_grid_pooling(length, heads.size()))));
+                    pooling_note(heat_map_grid_pooling(length, heads))));
 }
 
-std::string maps_part(const Picture& picture, const PicturePage& page) {
-  std::string maps, attention, absent;
-  if (picture.pairing) maps += pairing_part(*picture.pairing);
-  if (picture.pair_strength) maps += strength_part(*picture.pair_strength, page.pair_width);
-  if (!picture.attention.empty()) attention = attention_part(picture.attention, page);
-  const auto in_row = [](const std::string& figures) {
-    return figures.empty() ? "" : cat("<div class=\"maps\">\n", figures, "</div>\n");
-  };
-  return in_row(maps) + in_row(attention);
+std::string maps_part(const Picture& picture) {
+  std::string pairs;
+  if (picture.pairing) pairs += pairing_part(*picture.pairing);
+  if (picture.pair_strength) pairs += strength_part(*picture.pair_strength, picture.pair_width);
+  std::string out;
+  for (const std::string& row : {pairs, picture.attention.empty() ? "" : attention_part(picture)}) {
+    if (!row.empty()) out += cat("<div class=\"maps\">\n", row, "</div>\n");
+  }
+  return out;
 }
 
-// What the model has nothing of, once for the whole page.
+// What the model has nothing of.
 std::string absent_part(const Picture& picture) {
   std::string out;
   if (!picture.pairing) out += "This model has no pairing probabilities (stream bpp). ";
@@ -210,28 +219,30 @@ std::string absent_part(const Picture& picture) {
 
 }  // namespace
 
-std::string picture_html(const PicturePage& page) {
-  std::string out = cat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
-                        "<meta name=\"viewport\" content=\"width=device-width\"/>\n<title>",
-                        escape_markup(page.title), "</title>\n<style>", kStyle,
-                        "</style>\n</head>\n<body>\n<h1>", escape_markup(page.title), "</h1>\n");
-  for (const std::string& fact : page.facts) out += paragraph(fact, "quiet");
-  if (!page.pictures.empty()) out += absent_part(page.pictures[0]);
-  if (page.pictures.size() > 1) {
-    out += "<nav>";
-    for (size_t i = 0; i < page.pictures.size(); ++i) {
-      out += cat("<a href=\"#s", i + 1, "\">", escape_markup(page.pictures[i].id), "</a>");
-    }
-    out += "</nav>\n";
+PicturePage::PicturePage(std::string title, std::vector<std::string> facts)
+    : title_(std::move(title)), facts_(std::move(facts)) {}
+
+void PicturePage::add(const Picture& picture) {
+  ids_.push_back(picture.id);
+  absent_ = absent_part(picture);
+  sections_ +=
+      cat("<section id=\"s", ids_.size(), "\">\n<h2>", escape_markup(picture.id), "<small>",
+          picture.letters.size(), " nt</small></h2>\n", paragraph(error_in_words(picture)),
+          profile_part(picture), maps_part(picture), "</section>\n");
+}
+
+std::string PicturePage::html() const {
+  std::string out =
+      cat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
+          "<meta name=\"viewport\" content=\"width=device-width\"/>\n<title>",
+          escape_markup(title_), "</title>\n<style>", kStyle, "</style>\n</head>\n<body>\n<h1>",
+          escape_markup(title_), "</h1>\n");
+  for (const std::string& fact : facts_) out += paragraph(fact, "quiet");
+  out += absent_ + "<nav>";
+  for (size_t i = 0; ids_.size() > 1 && i < ids_.size(); ++i) {
+    out += cat("<a href=\"#s", i + 1, "\">", escape_markup(ids_[i]), "</a> ");
   }
-  for (size_t i = 0; i < page.pictures.size(); ++i) {
-    const Picture& picture = page.pictures[i];
-    out += cat("<section id=\"s", i + 1, "\">\n<h2>", escape_markup(picture.id), "<small>",
-               picture.letters.size(), " nt</small></h2>\n");
-    out += paragraph(error_in_words(picture));
-    out += profile_part(picture) + maps_part(picture, page) + "</section>\n";
-  }
-  return out + "</body>\n</html>\n";
+  return out + "</nav>\n" + sections_ + "</body>\n</html>\n";
 }
 
 }  // namespace ribo

@@ -1,6 +1,7 @@
 // A page of pictures: what a model predicts of a few sequences, and what it looks at.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,18 +18,26 @@ struct Picture {
   std::vector<ProfilePanel> profile;
   std::optional<SquareMap> pairing;        // probabilities of base pairs
   std::optional<SquareMap> pair_strength;  // norms over the channels of the pair track, >= 0
+  int64_t pair_width = 0;                  // those channels
   std::vector<SquareMap> attention;        // of each head: rows attend to columns and sum to 1
+  int64_t layer = 0, layers = 0;           // whose attention, from 1, and how many there are
 };
 
-struct PicturePage {
-  std::string title;
-  std::vector<std::string> facts;  // where it all comes from, a line each
-  int64_t pair_width = 0;          // channels of the pair track
-  int64_t layer = 0, layers = 0;   // whose attention is shown, from 1, and how many there are
-  std::vector<Picture> pictures;
-};
+/// One HTML file that needs nothing else: no scripts, fonts or network. Each picture is drawn when
+/// it is added; its maps need not stay in memory.
+class PicturePage {
+ public:
+  /// `facts` say where it all comes from, a line each.
+  PicturePage(std::string title, std::vector<std::string> facts);
+  void add(const Picture& picture);
+  size_t size() const { return ids_.size(); }
+  std::string html() const;
 
-/// One HTML file that needs nothing else: no scripts, fonts or network.
-RIBO_API std::string picture_html(const PicturePage& page);
+ private:
+  const std::string title_;
+  const std::vector<std::string> facts_;
+  std::vector<std::string> ids_;
+  std::string absent_, sections_;  // HTML
+};
 
 }  // namespace ribo

@@ -41,7 +41,8 @@ std::string encode_png(uint32_t width, uint32_t height, std::span<const uint8_t>
     rows.append(row.begin(), row.end());
   }
   // 8 bits a pixel, of a palette; deflate, adaptive filters, not interlaced.
-  const std::string header = big_endian(width) + big_endian(height) + std::string("\x08\x03\0\0\0", 5);
+  const std::string header =
+      big_endian(width) + big_endian(height) + std::string("\x08\x03\0\0\0", 5);
   return "\x89PNG\r\n\x1A\n" + chunk("IHDR", header) + chunk("PLTE", colours) +
          chunk("IDAT", compress(rows)) + chunk("IEND", "");
 }

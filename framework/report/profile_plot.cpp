@@ -21,8 +21,8 @@ double quantile(const std::vector<float>& values, double q) {
   std::copy_if(values.begin(), values.end(), std::back_inserter(finite),
                [](float v) { return std::isfinite(v); });
   if (finite.empty()) return 0;
-  const auto at = finite.begin() + static_cast<std::ptrdiff_t>(
-                                       q * static_cast<double>(finite.size() - 1));
+  const auto at =
+      finite.begin() + static_cast<std::ptrdiff_t>(q * static_cast<double>(finite.size() - 1));
   std::nth_element(finite.begin(), at, finite.end());
   return *at;
 }
@@ -33,7 +33,7 @@ class Axis {
   explicit Axis(const ProfilePanel& panel) {
     // A few extreme measurements must not flatten everything else: they are cut, and marked.
     low_ = std::min({0.0, quantile(panel.predicted, 0), quantile(panel.measured, 0.01)});
-    high_ = std::max(quantile(panel.predicted, 1), quantile(panel.measured, 0.99));
+    high_ = std::max({0.0, quantile(panel.predicted, 1), quantile(panel.measured, 0.99)});
     if (high_ - low_ < 1e-6) high_ = low_ + 1;
     high_ += 0.06 * (high_ - low_);
   }
@@ -63,7 +63,13 @@ bool has(const std::vector<float>& values, size_t i) {
 class Row {
  public:
   Row(Svg& svg, const ProfilePanel& panel, size_t first, size_t last, double top, double base)
-      : svg_(svg), panel_(panel), axis_(panel), first_(first), last_(last), top_(top), base_(base) {}
+      : svg_(svg),
+        panel_(panel),
+        axis_(panel),
+        first_(first),
+        last_(last),
+        top_(top),
+        base_(base) {}
 
   void draw() {
     const double right = kLeft + base_ * static_cast<double>(last_ - first_);

@@ -22,12 +22,12 @@ struct ProfileError {
   double mae = 0;
   size_t positions = 0;
 };
-RIBO_API ProfileError profile_error(const ProfilePanel& panel);
+ProfileError profile_error(const ProfilePanel& panel);
 
 /// A panel for each target, one below the other, with the bases along the axis; long sequences
 /// wrap into rows of at most 120 residues. Measured values are bars, the predicted ones a line;
 /// both have gaps where there is no value.
-RIBO_API std::string profile_svg(std::string_view letters, const std::vector<ProfilePanel>& panels,
-                                 std::string_view label);
+std::string profile_svg(std::string_view letters, const std::vector<ProfilePanel>& panels,
+                        std::string_view label);
 
 }  // namespace ribo

@@ -28,11 +28,21 @@ std::string escape_markup(std::string_view text) {
     const size_t valid = std::min(find_invalid_utf8(text), text.size());
     for (const char c : text.substr(0, valid)) {
       switch (c) {
-        case '&': out += "&amp;"; break;
-        case '<': out += "&lt;"; break;
-        case '>': out += "&gt;"; break;
-        case '"': out += "&quot;"; break;
-        case '\'': out += "&#39;"; break;
+        case '&':
+          out += "&amp;";
+          break;
+        case '<':
+          out += "&lt;";
+          break;
+        case '>':
+          out += "&gt;";
+          break;
+        case '"':
+          out += "&quot;";
+          break;
+        case '\'':
+          out += "&#39;";
+          break;
         default:
           if (static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n') {
             out += kReplacement;
@@ -56,8 +66,8 @@ std::string pixels(double value) {
 
 Svg::Svg(double width, double height, std::string_view label)
     : out_(cat("<svg", attribute("width", width), attribute("height", height), " viewBox=\"0 0 ",
-               pixels(width), ' ', pixels(height), "\" role=\"img\"", attribute("aria-label", label),
-               ">\n")) {}
+               pixels(width), ' ', pixels(height), "\" role=\"img\"",
+               attribute("aria-label", label), ">\n")) {}
 
 void Svg::rect(double x, double y, double width, double height, std::string_view style) {
   out_ += cat("<rect", attribute("class", style), attribute("x", x), attribute("y", y),
@@ -84,12 +94,11 @@ void Svg::text(double x, double y, std::string_view words, std::string_view styl
   out_ += cat('>', escape_markup(words), "</text>\n");
 }
 
-void Svg::image(double x, double y, double width, double height, std::string_view png,
-                bool sharp) {
-  out_ += cat("<image", attribute("x", x), attribute("y", y), attribute("width", width),
-              attribute("height", height), " preserveAspectRatio=\"none\"",
-              sharp ? " style=\"image-rendering:pixelated\"" : "", " href=\"", png_uri(png),
-              "\"/>\n");
+void Svg::image(double x, double y, double width, double height, std::string_view png, bool sharp) {
+  out_ +=
+      cat("<image", attribute("x", x), attribute("y", y), attribute("width", width),
+          attribute("height", height), " preserveAspectRatio=\"none\"",
+          sharp ? " style=\"image-rendering:pixelated\"" : "", " href=\"", png_uri(png), "\"/>\n");
 }
 
 }  // namespace ribo

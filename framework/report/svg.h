@@ -10,13 +10,13 @@ namespace ribo {
 
 /// `text` as it may stand in HTML and XML, between tags and in quoted attributes: & < > " ' become
 /// entities; what XML cannot hold (control characters, broken UTF-8) becomes U+FFFD.
-RIBO_API std::string escape_markup(std::string_view text);
+std::string escape_markup(std::string_view text);
 
 /// A coordinate or length in pixels, with two decimals at most.
-RIBO_API std::string pixels(double value);
+std::string pixels(double value);
 
 /// One drawing, in pixels from its upper left corner. Later shapes lie over earlier ones.
-class RIBO_API Svg {
+class Svg {
  public:
   /// `label` says in words what is to be seen, for who cannot see it.
   Svg(double width, double height, std::string_view label);

@@ -24,9 +24,9 @@ const std::vector<Kind> kKinds = {
      "position: rotary, bias_from_bpp: always"}};
 
 std::shared_ptr<Model> make(const Kind& kind) {
-  const auto model = testing::make_model("streams: {single: 16, pair: 4}\nblocks: [{type: embedding}, " +
-                                         kind.before + "{type: transformer, heads: 2, norm: none, " +
-                                         kind.options + "}]\n");
+  const auto model = testing::make_model(
+      "streams: {single: 16, pair: 4}\nblocks: [{type: embedding}, " + kind.before +
+      "{type: transformer, heads: 2, norm: none, " + kind.options + "}]\n");
   model->eval();
   const at::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) {
@@ -40,7 +40,9 @@ std::shared_ptr<Model> make(const Kind& kind) {
 
 // Takes `attention` away behind each block, and remembers `single` in front of the last.
 struct Watcher final : ModelNode::Probe {
-  explicit Watcher(Streams& s) : streams(s) { streams.set("watch.attention", at::ones({}, at::kBool)); }
+  explicit Watcher(Streams& s) : streams(s) {
+    streams.set("watch.attention", at::ones({}, at::kBool));
+  }
   void before(const PlanNode&) override {
     if (streams.has("single")) single = streams.single();
   }
@@ -100,9 +102,8 @@ TEST(Attention, IsWhatTheBlockMixesItsValuesWith) {
     const auto weights = model.nodes().back()->named_parameters();
     const at::Tensor v = at::linear(watched.single, weights["qkv.weight"].chunk(3, 0)[2]);
     const at::Tensor mixed = at::matmul(watched.attention, v.view({4, 17, 2, 8}).transpose(1, 2));
-    const at::Tensor update =
-        at::linear(mixed.transpose(1, 2).reshape({4, 17, 16}), weights["out.weight"],
-                   weights["out.bias"]);
+    const at::Tensor update = at::linear(mixed.transpose(1, 2).reshape({4, 17, 16}),
+                                         weights["out.weight"], weights["out.bias"]);
     const at::Tensor want = zero_padding(watched.single + update, watched.streams.mask());
     EXPECT_LT(testing::relative_error(watched.streams.single(), want), 1e-5);
     // It is far from what attention to all alike would give.

@@ -55,8 +55,9 @@ TEST_F(PictureVerb, ShowsEveryPartOfAModelThatHasThemAll) {
     EXPECT_THAT(html, HasSubstr(std::string("<h2>") + id + "<small>"));
   }
   EXPECT_THAT(html, Not(HasSubstr("simulated_11")));
-  for (const char* words : {"Mean absolute error over ", " measured positions: 2A3 ", ", DMS ", "not measured", "the stream bpp",
-                            "over the 4 channels of pair[i, j]", "Attention of layer 2 of 2, mean of 4 heads",
+  for (const char* words : {"Mean absolute error over ", " measured positions: 2A3 ", ", DMS ",
+                            "not measured", "the stream bpp", "over the 4 channels of pair[i, j]",
+                            "Attention of layer 2 of 2, mean of 4 heads",
                             "the mean of both directions", "Sequences: the validation data."}) {
     EXPECT_THAT(html, HasSubstr(words));
   }
@@ -92,10 +93,11 @@ TEST_F(PictureVerb, SaysWhatTheModelHasNotAndWhatItWasAskedWrongly) {
       {"picture plain", 2, "say which --out"},
       {"picture plain --id simulated_90 --out y.html", 2,
        "--id simulated_90: there is no such sequence in the validation data; did you mean"},
-      {"picture plain --id x --input many.fa --out y.html", 2, "in many.fa; there are: s0, s1, s2 and 18"},
+      {"picture plain --id x --input many.fa --out y.html", 2,
+       "in many.fa; there are: s0, s1, s2 and 18"},
       {"picture plain --input many.fa --out y.html", 2,
-       "21 sequences of many.fa are too many for a page, which holds 20 at most; choose some by their "
-       "ids, such as --id s0 s1"},
+       "21 sequences of many.fa are too many for a page of 20; choose some by their ids, such as "
+       "--id s0 s1"},
       {"picture plain --layer 1 --out y.html", 2, "no block of this model shows its attention"},
       {"picture plain --data x.csv --input many.fa --out y.html", 2, "leave out one of them"},
       {"picture plain --out /dev/full", 1, "cannot write /dev/full: No space left on device"},
@@ -116,9 +118,10 @@ TEST_F(PictureVerb, TakesMeasurementsOfOtherFiles) {
              "old,ACG,DMS_MaP,5,1,0.5,0.5,0.5\n");
   const std::string text = read_text(temp_ / "train.csv");
   write_text(temp_ / "other.csv", replace_all(text, "old,ACG", "new,GGA"));
-  write_text(temp_ / "files.yaml",
-             replace_all("extends: plain.yaml\ndata: {type: ribonanza, train: [FILE], valid: [FILE]}\n",
-                         "FILE", (temp_ / "train.csv").string()));
+  write_text(
+      temp_ / "files.yaml",
+      replace_all("extends: plain.yaml\ndata: {type: ribonanza, train: [FILE], valid: [FILE]}\n",
+                  "FILE", (temp_ / "train.csv").string()));
   train("files");
   EXPECT_THAT(page("files"), HasSubstr("<h2>old<small>3 nt"));
   const std::string html = page("files --data other.csv");  // from where ribo-run was started

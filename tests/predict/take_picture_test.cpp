@@ -9,8 +9,8 @@
 namespace ribo {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::error_of;
+using ::testing::HasSubstr;
 using testing::TempFolder;
 
 std::vector<float> numbers(const at::Tensor& x) {
@@ -23,7 +23,8 @@ class TakePicture : public ::testing::Test {
  protected:
   TakePicture() {
     std::string pipeline = testing::pipeline_with(
-        "    - {type: transformer, heads: 2}\n    - {type: conv}\n    - {type: transformer, heads: 4}\n");
+        "    - {type: transformer, heads: 2}\n    - {type: conv}\n    - {type: transformer, heads: "
+        "4}\n");
     pipeline.replace(pipeline.find("reactivity_head"), 15, "reactivity_head, targets: [dms]");
     auto specs = testing::reactivity_streams();
     specs.push_back({"error.reactivity", {dim::length, 2}, at::kFloat, NAN, {"dms", "2a3"}});
@@ -38,9 +39,7 @@ class TakePicture : public ::testing::Test {
 
 TEST_F(TakePicture, MeasurementsStandBesideTheTargetOfTheirName) {
   const Ensemble ensemble({temp_ / "run"}, {});
-  PicturePage page;
-  take_picture(ensemble, "a", sample_, std::nullopt, page);
-  const Picture& picture = page.pictures.at(0);
+  const Picture picture = take_picture(ensemble, "a", sample_, std::nullopt);
   EXPECT_EQ(picture.letters, "ACGUN");
   ASSERT_EQ(picture.profile.size(), 1u);
   EXPECT_EQ(picture.profile[0].target, "DMS");
@@ -49,28 +48,26 @@ TEST_F(TakePicture, MeasurementsStandBesideTheTargetOfTheirName) {
   const auto predicted = Predictor({temp_ / "run"}).predict({"ACGUN"});
   EXPECT_EQ(picture.profile[0].predicted, numbers(predicted[0]));
 
-  take_picture(ensemble, "b", sequence_batch({"GG"}), std::nullopt, page);
-  EXPECT_TRUE(page.pictures.at(1).profile[0].measured.empty());
+  const Picture bare = take_picture(ensemble, "b", sequence_batch({"GG"}), std::nullopt);
+  EXPECT_TRUE(bare.profile.at(0).measured.empty());
 }
 
 TEST_F(TakePicture, ShowsTheLayerAskedForAndElseTheLast) {
   const Ensemble ensemble({temp_ / "run"}, {});
-  PicturePage page;
-  take_picture(ensemble, "a", sample_, std::nullopt, page);
-  EXPECT_EQ(page.layer, 2);
-  EXPECT_EQ(page.layers, 2);
-  EXPECT_EQ(page.pictures.back().attention.size(), 4u);
-  EXPECT_EQ(page.pictures.back().attention[3].size, 5u);
-  EXPECT_FALSE(page.pictures.back().pairing.has_value());
-  EXPECT_FALSE(page.pictures.back().pair_strength.has_value());
-  take_picture(ensemble, "a", sample_, 1, page);
-  EXPECT_EQ(page.layer, 1);
-  EXPECT_EQ(page.pictures.back().attention.size(), 2u);
+  const Picture last = take_picture(ensemble, "a", sample_, std::nullopt);
+  EXPECT_EQ(last.layer, 2);
+  EXPECT_EQ(last.layers, 2);
+  ASSERT_EQ(last.attention.size(), 4u);
+  EXPECT_EQ(last.attention[3].size, 5u);
+  EXPECT_FALSE(last.pairing.has_value());
+  EXPECT_FALSE(last.pair_strength.has_value());
+  const Picture first = take_picture(ensemble, "a", sample_, 1);
+  EXPECT_EQ(first.layer, 1);
+  EXPECT_EQ(first.attention.size(), 2u);
   for (const int64_t layer : {0, 3}) {
-    EXPECT_THAT(error_of([&] { take_picture(ensemble, "a", sample_, layer, page); }),
+    EXPECT_THAT(error_of([&] { take_picture(ensemble, "a", sample_, layer); }),
                 HasSubstr(": the layers that show their attention are 1 to 2"));
   }
-  EXPECT_EQ(page.pictures.size(), 2u);
 }
 
 }  // namespace

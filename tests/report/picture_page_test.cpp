@@ -11,9 +11,9 @@ namespace ribo {
 namespace {
 
 using testing::count_of;
-using testing::xml_error;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing::xml_error;
 
 SquareMap random_map(size_t size, unsigned seed) {
   std::mt19937 random(seed);
@@ -31,19 +31,27 @@ Picture full(const std::string& id, size_t length = 40) {
   out.pairing = random_map(length, 1);
   out.pair_strength = random_map(length, 2);
   for (unsigned h = 0; h < 5; ++h) out.attention.push_back(random_map(length, 3 + h));
+  out.pair_width = 16;
+  out.layer = 2;
+  out.layers = 3;
   return out;
 }
 
-PicturePage page_of(std::vector<Picture> pictures) {
-  return {"Predictions of tiny", {"Model: tiny."}, 16, 2, 3, std::move(pictures)};
+std::string html_of(const std::vector<Picture>& pictures, const std::string& title = "tiny",
+                    const std::string& fact = "Model: tiny.") {
+  PicturePage page(title, {fact});
+  for (const Picture& picture : pictures) page.add(picture);
+  EXPECT_EQ(page.size(), pictures.size());
+  return page.html();
 }
 
 TEST(PicturePage, HasEveryPartOfEverySequence) {
-  const std::string html = picture_html(page_of({full("first"), full("second")}));
+  const std::string html = html_of({full("first"), full("second")});
   EXPECT_EQ(xml_error(html), "");
-  for (const char* words : {"<h2>first<small>40 nt</small></h2>", "<h2>second<small>", "Model: tiny.",
-                            "Mean absolute error over 40 measured positions: 2A3 0.250.",
-                            "Attention of layer 2 of 3, mean of 5 heads", "over the 16 channels"}) {
+  for (const char* words :
+       {"<h2>first<small>40 nt</small></h2>", "<h2>second<small>", "Model: tiny.",
+        "Mean absolute error over 40 measured positions: 2A3 0.250.",
+        "Attention of layer 2 of 3, mean of 5 heads", "over the 16 channels"}) {
     EXPECT_THAT(html, HasSubstr(words));
   }
   // Three maps with their bars of colours, and a map for each head.
@@ -53,16 +61,17 @@ TEST(PicturePage, HasEveryPartOfEverySequence) {
 }
 
 TEST(PicturePage, NeedsNothingElse) {
-  const std::string html = picture_html(page_of({full("a")}));
+  const std::string html = html_of({full("a")});
   for (const char* outside : {"://", "<script", "<link", "<iframe", "@import", "url(", "src="}) {
     EXPECT_THAT(html, Not(HasSubstr(outside)));
   }
 }
 
 TEST(PicturePage, IsNotLeftByWhatStandsInIt) {
-  PicturePage page = page_of({full("<script>alert(1)</script>\"'&")});
-  page.title = page.facts[0] = page.pictures[0].profile[0].target = "</h1><b x='\"&";
-  const std::string html = picture_html(page);
+  const std::string bad = "</h1><b x='\"&";
+  Picture picture = full("<script>alert(1)</script>\"'&");
+  picture.profile[0].target = bad;
+  const std::string html = html_of({picture}, bad, bad);
   EXPECT_EQ(xml_error(html), "");
   EXPECT_THAT(html, Not(HasSubstr("<script")));
   EXPECT_THAT(html, Not(HasSubstr("<b x")));
@@ -74,7 +83,7 @@ TEST(PicturePage, SaysWhatAModelHasNot) {
   bare.pair_strength.reset();
   bare.attention.clear();
   bare.profile[0].measured.clear();
-  const std::string html = picture_html(page_of({bare}));
+  const std::string html = html_of({bare});
   EXPECT_EQ(xml_error(html), "");
   EXPECT_EQ(count_of(html, "<image"), 0u);
   for (const char* words : {"no pairing probabilities", "no pair track", "shows its attention",
@@ -85,12 +94,12 @@ TEST(PicturePage, SaysWhatAModelHasNot) {
 
 TEST(PicturePage, OfOddMapsIsSound) {
   Picture odd = full("a", 1);
-  EXPECT_EQ(xml_error(picture_html(page_of({odd}))), "");
+  EXPECT_EQ(xml_error(html_of({odd})), "");
   odd = full("a", 5);
   odd.pairing->values.assign(25, 0);
   odd.pair_strength->values.assign(25, NAN);
   for (SquareMap& map : odd.attention) map.values.assign(25, 0.2F);
-  const std::string html = picture_html(page_of({odd}));
+  const std::string html = html_of({odd});
   EXPECT_EQ(xml_error(html), "");
   EXPECT_THAT(html, Not(HasSubstr("nan")));
 }

@@ -28,8 +28,9 @@ Image decode(const std::string& png) {
   for (size_t at = 8; at < png.size();) {
     const size_t size = big_endian(png, at);
     const std::string body = png.substr(at + 4, size + 4), type = body.substr(0, 4);
-    EXPECT_EQ(big_endian(png, at + 8 + size),
-              ::crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size())));
+    EXPECT_EQ(
+        big_endian(png, at + 8 + size),
+        ::crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size())));
     if (type == "IHDR") {
       out.width = big_endian(body, 4);
       out.height = big_endian(body, 8);

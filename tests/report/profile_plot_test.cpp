@@ -22,7 +22,9 @@ std::string paths(const std::string& svg, const std::string& style) {
   return out;
 }
 
-size_t moves(const std::string& d) { return static_cast<size_t>(std::count(d.begin(), d.end(), 'M')); }
+size_t moves(const std::string& d) {
+  return static_cast<size_t>(std::count(d.begin(), d.end(), 'M'));
+}
 
 TEST(ProfileError, CountsWhatBothHave) {
   EXPECT_EQ(profile_error({"2A3", {1, 2, NAN, 4}, {1.5, NAN, 3, 2}}).mae, 1.25);

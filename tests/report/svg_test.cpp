@@ -8,8 +8,8 @@
 namespace ribo {
 namespace {
 
-using testing::xml_error;
 using ::testing::HasSubstr;
+using testing::xml_error;
 
 TEST(Svg, IsWellFormedWhateverTheWords) {
   Svg svg(100, 50, "a \"label\" & <more>");

@@ -30,7 +30,8 @@ inline std::string xml_error(const std::string& text) {
       names.push_back((*it)[1]);
     }
     std::sort(names.begin(), names.end());
-    if (std::adjacent_find(names.begin(), names.end()) != names.end()) return "twice: " + attributes;
+    if (std::adjacent_find(names.begin(), names.end()) != names.end())
+      return "twice: " + attributes;
     if (tag[1].length() > 0) {
       if (open.empty() || open.back() != name) return "not open: " + name;
       open.pop_back();
