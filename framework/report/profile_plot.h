@@ -14,7 +14,7 @@ struct ProfilePanel {
   std::string target;
   std::vector<float> predicted;      // [L]
   std::vector<float> measured = {};  // [L], or empty
-  std::vector<float> error = {};     // [L], of `measured`, as its standard error; or empty
+  std::vector<float> error = {};     // [L], of `measured`, or empty
 };
 
 /// The mean of |predicted - measured| over the positions that have both, and their number.
