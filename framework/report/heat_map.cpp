@@ -10,7 +10,7 @@ namespace ribo {
 namespace {
 
 // Pixels.
-constexpr double kSide = 440, kLeft = 52, kTop = 22, kBottom = 42, kBar = 12, kBarGap = 14;
+constexpr double kSide = 440, kLeft = 58, kTop = 22, kBottom = 42, kBar = 12, kBarGap = 14;
 constexpr double kRight = kBarGap + kBar + 50, kGridGap = 12, kGridTitle = 15;
 // More pixels than this in an image are lost on the eye, and make the file large.
 constexpr double kImagePixelsPerPixel = 2;
