@@ -10,7 +10,7 @@ torch_dir=$top/.deps/libtorch-$torch_version
 
 apt_packages="g++ cmake ninja-build ccache mold pkg-config python3-pip \
 libboost-dev libboost-filesystem-dev libboost-program-options-dev libyaml-cpp-dev libspdlog-dev \
-nlohmann-json3-dev libssl-dev protobuf-compiler libprotobuf-dev libgtest-dev libgmock-dev \
+nlohmann-json3-dev libssl-dev zlib1g-dev protobuf-compiler libprotobuf-dev libgtest-dev libgmock-dev \
 libbenchmark-dev"
 
 say() { printf '%s\n' "$*" >&2; }

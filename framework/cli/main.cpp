@@ -18,6 +18,7 @@ constexpr const char* kUsage =
     R"(Usage: ribo-run PIPELINE.yaml [options]      train the model of a pipeline
        ribo-run check PIPELINE.yaml            its blocks, shapes and costs; proves that it runs
        ribo-run predict RUN --input x.fasta    what a trained model says of sequences
+       ribo-run picture RUN --out page.html    the same as a page of pictures
        ribo-run evaluate RUN                   its scores with intervals, beside the floors
        ribo-run compare RUN_A RUN_B            which of two is better, if the data can tell
        ribo-run plugins                        the plugins found, and why any was refused
@@ -38,8 +39,9 @@ int run(ribo::cli::Arguments arguments) {
                                              {"inspect", ribo::cli::inspect},
                                              {"convert", ribo::cli::convert},
                                              {"predict", ribo::cli::predict},
-                                             {"evaluate", ribo::cli::evaluate},
-                                             {"compare", ribo::cli::compare}};
+                                              {"picture", ribo::cli::picture},
+                                              {"evaluate", ribo::cli::evaluate},
+                                              {"compare", ribo::cli::compare}};
   if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" ||
       arguments[0] == "help") {
     (arguments.empty() ? std::cerr : std::cout) << kUsage;

@@ -23,6 +23,7 @@ int inspect(const Arguments& arguments);
 int predict(const Arguments& arguments);
 int evaluate(const Arguments& arguments);
 int compare(const Arguments& arguments);
+int picture(const Arguments& arguments);
 int convert(const Arguments& arguments);
 
 namespace po = boost::program_options;

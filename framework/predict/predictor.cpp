@@ -1,12 +1,9 @@
 #include "ribo/predictor.h"
 
 #include <algorithm>
-#include <set>
-#include <utility>
 
-#include "config/text.h"
 #include "predict/batches.h"
-#include "predict/trained_model.h"
+#include "predict/ensemble.h"
 #include "ribo/letters.h"
 
 namespace ribo {
@@ -16,41 +13,6 @@ namespace {
 // channels.
 constexpr size_t kPairs = size_t{1} << 20;
 
-// A stream pred.<x> [B, L, columns].
-struct Output {
-  std::string stream;
-  std::vector<std::string> targets;
-};
-
-std::vector<Output> outputs_of(const Shapes& shapes) {
-  std::vector<Output> out;
-  for (const auto& [name, stream] : shapes.streams()) {
-    const Shape& shape = stream.shape;
-    if (!name.starts_with("pred.") || shape.size() != 3 || shape[1] != dim::length || shape[2] < 0) {
-      continue;
-    }
-    out.push_back({name, stream.labels});
-    const std::string what = name.substr(5);
-    for (int64_t i = 0; stream.labels.empty() && i < shape[2]; ++i) {
-      out.back().targets.push_back(cat(what, "_", i + 1));
-    }
-  }
-  return out;
-}
-
-// Of what the data measured, a sequence alone says nothing.
-void check_inputs(const std::vector<PlanNode>& nodes, std::set<std::string>& unknown) {
-  for (const PlanNode& node : nodes) {
-    check_inputs(node.children, unknown);
-    for (const std::string& name : node.out.needed()) {
-      if (!unknown.contains(name)) continue;
-      throw ConfigError(cat(node.mark.str(), ": ", node.path, " (", node.type, ") reads the stream \"",
-                            name, "\" of the data; such a model cannot predict from sequences alone"));
-    }
-    for (const std::string& name : node.out.produced()) unknown.erase(name);
-  }
-}
-
 bool has_pairs(const Session& session) {
   const auto& specs = session.specs();
   for (const auto& [name, stream] : session.plan().result.streams()) {
@@ -59,25 +21,6 @@ bool has_pairs(const Session& session) {
     if (!given && std::count(stream.shape.begin(), stream.shape.end(), dim::length) > 1) return true;
   }
   return false;
-}
-
-Streams batch_of(const std::vector<std::string>& sequences, const std::vector<size_t>& batch) {
-  int64_t longest = 0;
-  std::vector<int64_t> lengths;
-  for (const size_t i : batch) {
-    lengths.push_back(static_cast<int64_t>(sequences[i].size()));
-    longest = std::max(longest, lengths.back());
-  }
-  at::Tensor tokens = at::full({static_cast<int64_t>(batch.size()), longest}, kPadToken, at::kLong);
-  auto* row = tokens.data_ptr<int64_t>();
-  for (const size_t i : batch) {
-    for (size_t p = 0; p < sequences[i].size(); ++p) row[p] = token_of(sequences[i][p]);
-    row += longest;
-  }
-  Streams streams;
-  streams.set("tokens", tokens);
-  streams.set("mask", at::arange(longest).unsqueeze(0) < at::tensor(lengths).unsqueeze(1));
-  return streams;
 }
 
 void check_letters(const std::vector<std::string>& sequences) {
@@ -94,15 +37,17 @@ void check_letters(const std::vector<std::string>& sequences) {
 
 class Predictor::Models {
  public:
-  Models(const std::vector<std::filesystem::path>& trained, const PredictorOptions& options) {
-    if (trained.empty()) throw ConfigError("no run or checkpoint to predict with");
+  Models(const std::vector<std::filesystem::path>& trained, const PredictorOptions& options)
+      : ensemble_(trained, {options.plugin_path, options.device, options.flip}) {
     if (options.batch < 1) throw ConfigError(cat("batch must be at least 1, got ", options.batch));
-    flip_ = options.flip;
+    ensemble_.check_needs_sequences_alone();
     limits_.sequences = static_cast<size_t>(options.batch);
-    for (const auto& path : trained) add(path, options);
+    for (const TrainedModel& one : ensemble_.models()) {
+      if (has_pairs(*one.session)) limits_.pairs = kPairs;
+    }
   }
 
-  const std::vector<std::string>& targets() const { return targets_; }
+  const std::vector<std::string>& targets() const { return ensemble_.targets(); }
 
   std::vector<at::Tensor> predict(const std::vector<std::string>& sequences,
                                   const Progress& progress) const {
@@ -112,7 +57,9 @@ class Predictor::Models {
     for (const std::string& letters : sequences) lengths.push_back(letters.size());
     std::vector<at::Tensor> out(sequences.size());
     for (const auto& batch : plan_batches(lengths, limits_)) {
-      const at::Tensor values = forward(batch_of(sequences, batch));
+      std::vector<std::string> together;
+      for (const size_t i : batch) together.push_back(sequences[i]);
+      const at::Tensor values = ensemble_.predict(sequence_batch(together));
       int64_t nucleotides = 0;
       for (size_t b = 0; b < batch.size(); ++b) {
         const auto length = static_cast<int64_t>(lengths[batch[b]]);
@@ -126,54 +73,8 @@ class Predictor::Models {
   }
 
  private:
-  void add(const std::filesystem::path& path, const PredictorOptions& options) {
-    // Where a model was trained says nothing about where it is to predict.
-    TrainedModel one = load_trained(
-        {path, {cat("train.device=", options.device)}, options.plugin_path});
-    std::set<std::string> unknown;
-    for (const StreamSpec& spec : one.session->specs()) {
-      if (spec.name != "tokens" && spec.name != "reversed") unknown.insert(spec.name);
-    }
-    const Plan& plan = one.session->plan();
-    check_inputs(plan.nodes, unknown);
-    std::vector<std::string> targets;
-    for (const Output& output : outputs_of(plan.result)) {
-      targets.insert(targets.end(), output.targets.begin(), output.targets.end());
-    }
-    if (targets.empty()) {
-      throw ConfigError(cat(path.string(), ": this model has no stream pred.* with a value for each "
-                            "residue"));
-    }
-    if (models_.empty()) targets_ = targets;
-    if (targets != targets_) {
-      throw ConfigError(cat(path.string(), " predicts ", join(targets), ", but ",
-                            models_.front().run.string(), " predicts ", join(targets_),
-                            "; only models of the same targets have a mean"));
-    }
-    if (has_pairs(*one.session)) limits_.pairs = kPairs;
-    models_.push_back(std::move(one));
-  }
-
-  // [B, L, targets] in float32 on the CPU.
-  at::Tensor forward(const Streams& inputs) const {
-    at::Tensor sum;
-    for (const TrainedModel& one : models_) {
-      Streams streams = inputs;
-      one.predict(streams, flip_);
-      std::vector<at::Tensor> columns;
-      for (const Output& output : outputs_of(one.session->plan().result)) {
-        columns.push_back(streams.get(output.stream).to(at::kCPU, at::kFloat));
-      }
-      const at::Tensor values = at::cat(columns, -1);
-      sum = sum.defined() ? sum + values : values;
-    }
-    return models_.size() > 1 ? sum / static_cast<double>(models_.size()) : sum;
-  }
-
-  std::vector<TrainedModel> models_;
-  std::vector<std::string> targets_;
+  const Ensemble ensemble_;
   BatchLimits limits_;
-  std::optional<bool> flip_;
 };
 
 Predictor::Predictor(const std::vector<std::filesystem::path>& trained,

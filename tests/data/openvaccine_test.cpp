@@ -74,6 +74,25 @@ TEST_F(OpenVaccine, LabelsEndAtSeqScored) {
   EXPECT_EQ(clipped.get("target.reactivity")[0][4].item<float>(), 1);
 }
 
+TEST_F(OpenVaccine, ErrorsStandBesideTheirTargetsWhereTheFileHasThem) {
+  options_.valid_fraction = 0;
+  write_text(folder_ / "train.json",
+             row("a") + replaced(row("b"), "\"SN_filter\"",
+                                 R"("reactivity_error": [0.5, 0.25], "deg_error_50C": [null, 2], )"
+                                 "\"SN_filter\""));
+  const auto split = OpenVaccineSource(options_, context_).split("train");
+  EXPECT_TRUE(split->get(0, 0).get("error.reactivity").isnan().all().item<bool>());
+  const at::Tensor error = split->get(1, 0).get("error.reactivity");
+  ASSERT_EQ(error.sizes(), (std::vector<int64_t>{4, 5}));
+  EXPECT_EQ(error[0][0].item<float>(), 0.5f);
+  EXPECT_EQ(error[1][0].item<float>(), 0.25f);
+  EXPECT_EQ(error[1][4].item<float>(), 2);
+  EXPECT_EQ(error.isfinite().sum().item<int64_t>(), 3);
+  EXPECT_TRUE(testing::contains(
+      failure(replaced(row("b"), "\"SN_filter\"", "\"deg_error_pH10\": [1], \"SN_filter\"")),
+      "`deg_error_pH10` has 1 values, but seq_scored is 2"));
+}
+
 TEST_F(OpenVaccine, HoldsOutExactlyTheShareAndAlwaysTheSameRows) {
   const auto valid = ids("valid"), train = ids("train");
   EXPECT_EQ(valid.size(), 4u) << "a tenth of the 40 rows with SN_filter = 1";

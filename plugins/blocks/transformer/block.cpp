@@ -1,6 +1,9 @@
 // A transformer encoder layer, optionally biased by a pair representation.
 #include <torch/nn/modules/linear.h>
 
+#include <cmath>
+#include <limits>
+
 #include "../layers.h"
 #include "../pairing_features.h"
 #include "attention/attention.h"
@@ -23,6 +26,20 @@ at::Tensor rotate(const at::Tensor& x, double base) {
   const auto parts = x.chunk(2, -1);
   return at::cat({parts[0] * cos - parts[1] * sin, parts[0] * sin + parts[1] * cos}, -1)
       .to(x.scalar_type());
+}
+
+// What attention weighs the values with, [B, heads, L, L], by its definition: softmax over the keys
+// of q k^T / sqrt(d) + bias, within the mask; 0 outside. `bias` may be undefined.
+at::Tensor attention_weights(const at::Tensor& q, const at::Tensor& k, const at::Tensor& bias,
+                             const at::Tensor& mask) {
+  at::Tensor logits =
+      at::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(q.size(3)));
+  if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
+  if (bias.defined()) logits = logits + bias;
+  const at::Tensor keys = mask.unsqueeze(1).unsqueeze(2), queries = mask.unsqueeze(1).unsqueeze(3);
+  const double lowest = std::numeric_limits<float>::lowest();
+  const at::Tensor weights = logits.masked_fill(keys.logical_not(), lowest).softmax(-1);
+  return weights.masked_fill((keys & queries).logical_not(), 0);
 }
 
 struct Transformer final : ribo::Block {
@@ -164,7 +181,7 @@ struct Transformer final : ribo::Block {
     return linear2_->forward(drop(activation_(linear1_->forward(x))));
   }
 
-  at::Tensor attend(const at::Tensor& x, const ribo::Streams& s) {
+  at::Tensor attend(const at::Tensor& x, ribo::Streams& s) {
     const at::Tensor& mask = s.mask();
     const int64_t batch = x.size(0), length = x.size(1), width = x.size(2);
     // Zero padding here gives zero keys and values there: a masked value must still be finite.
@@ -178,6 +195,9 @@ struct Transformer final : ribo::Block {
     }
     const double dropout = is_training() ? options_.attention_dropout : 0;
     const at::Tensor bias = attention_bias(s);
+    if (s.has("watch.attention") && !is_training()) {
+      s.set("attention", attention_weights(q, k, bias, mask));
+    }
     const at::Tensor y =
         bias.defined()
             ? ribo::kernels::pair_bias_attention(q, k, parts[2], bias, mask.sum(1), dropout)

@@ -1,5 +1,7 @@
 #include "openvaccine/openvaccine_source.h"
 
+#include <ATen/ops/full.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -37,6 +39,9 @@ class OpenVaccineSplit final : public Split {
     ProfileSample sample = profile_sample(row.tokens, kColumns, 1);
     std::copy(row.targets.begin(), row.targets.end(), sample.reactivity);
     *sample.signal_to_noise = row.signal_to_noise;
+    at::Tensor error = at::full({length(i), kColumns}, kNaN);
+    std::copy(row.errors.begin(), row.errors.end(), error.mutable_data_ptr<float>());
+    sample.streams.set("error.reactivity", std::move(error));
     return std::move(sample.streams);
   }
 
@@ -71,7 +76,8 @@ Rows hold_out(Rows& rows, double fraction, uint64_t seed, bool require_sn_filter
 Schema<OpenVaccineSource::Options> OpenVaccineSource::schema() {
   Schema<Options> s(
       "Reactivity and four degradation profiles from JSON lines in the format of Kaggle's "
-      "OpenVaccine (train.json); only the first seq_scored positions have labels.");
+      "OpenVaccine (train.json); only the first seq_scored positions have labels. Their errors, where "
+      "the files have them, are the stream error.reactivity.");
   s.param("train", &Options::train, "JSON-lines files of the training split");
   s.param("valid", &Options::valid,
           "JSON-lines files of the validation split; without any, valid_fraction is held out");
@@ -159,13 +165,11 @@ void OpenVaccineSource::add_split(const std::string& name, Rows rows, size_t rea
 }
 
 std::vector<StreamSpec> OpenVaccineSource::streams() const {
+  const std::vector<std::string> columns(kOpenVaccineTargets.begin(), kOpenVaccineTargets.end());
   return {
       {"tokens", {dim::length}, at::kLong, static_cast<double>(kPadToken), {}},
-      {"target.reactivity",
-       {dim::length, kColumns},
-       at::kFloat,
-       kNaN,
-       {kOpenVaccineTargets.begin(), kOpenVaccineTargets.end()}},
+      {"target.reactivity", {dim::length, kColumns}, at::kFloat, kNaN, columns},
+      {"error.reactivity", {dim::length, kColumns}, at::kFloat, kNaN, columns},
       {"signal_to_noise", {1}, at::kFloat, kNaN, {}},
   };
 }

@@ -84,6 +84,22 @@ class Line {
   Json json_;
 };
 
+// The lists of these keys side by side, [scored, 5]; NaN for one that is `optional` and not there.
+std::vector<float> read_lists(const Line& line, const std::array<std::string_view, 5>& keys,
+                              size_t scored, bool optional) {
+  std::vector<float> out(scored * keys.size(), std::numeric_limits<float>::quiet_NaN());
+  for (size_t k = 0; k < keys.size(); ++k) {
+    const std::string key(keys[k]);
+    if (optional && !line.has(key)) continue;
+    size_t at = k;
+    for (const Json& value : line.list(key, scored)) {
+      out[at] = line.number(value, key);
+      at += keys.size();
+    }
+  }
+  return out;
+}
+
 OpenVaccineRow read_row(const Line& line, bool labels_required) {
   OpenVaccineRow row;
   row.id = line.text(line.has("id") || !line.has("seq_id") ? "id" : "seq_id");
@@ -105,15 +121,8 @@ OpenVaccineRow read_row(const Line& line, bool labels_required) {
   }
   if (!labelled) return row;
   row.sn_filter = line.number(line.need("SN_filter"), "SN_filter") == 1;
-  row.targets.resize(scored * kOpenVaccineTargets.size());
-  for (size_t t = 0; t < kOpenVaccineTargets.size(); ++t) {
-    const std::string key(kOpenVaccineTargets[t]);
-    size_t at = t;
-    for (const Json& value : line.list(key, scored)) {
-      row.targets[at] = line.number(value, key);
-      at += kOpenVaccineTargets.size();
-    }
-  }
+  row.targets = read_lists(line, kOpenVaccineTargets, scored, /*optional=*/false);
+  row.errors = read_lists(line, kOpenVaccineErrors, scored, /*optional=*/true);
   return row;
 }
 
