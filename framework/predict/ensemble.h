@@ -25,7 +25,7 @@ Streams sequence_batch(const std::vector<std::string>& sequences);
 struct EnsembleOptions {
   std::vector<std::filesystem::path> plugin_path;  // as of SessionRequest
   std::string device = "auto";
-  std::optional<bool> flip;  // unset = each model as it was validated
+  std::optional<bool> flip = {};  // unset = each model as it was validated
   /// Open this much of the data source of the first model's run.
   std::optional<EvaluatedData> evaluated = {};
 };

@@ -2,9 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "train/loader.h"
-#include "train/precision.h"
-
 namespace ribo {
 namespace {
 
@@ -44,13 +41,9 @@ at::Tensor on_cpu(const at::Tensor& x) { return x[0].to(at::kCPU, at::kFloat).co
 
 Watched watch(const TrainedModel& trained, const Streams& inputs, std::optional<int64_t> layer) {
   const at::NoGradGuard no_grad;
-  const at::Device device = trained.session->device();
-  Streams streams = to_device(inputs, device);
-  AttentionProbe probe(*trained.model, streams, layer);
-  {
-    const AutocastScope autocast(device.type(), trained.session->options().precision);
-    trained.model->forward(streams);
-  }
+  Streams streams = inputs;
+  const AttentionProbe probe(*trained.model, streams, layer);
+  trained.predict(streams, /*flip=*/false);
   Watched out;
   out.layers = probe.layers();
   out.layer = layer.value_or(out.layers);

@@ -12,8 +12,9 @@
 
 namespace ribo::kernels {
 
-/// Positions that are worked on at once: a tile's operands stay in the second-level cache.
-inline constexpr int64_t kTriangleTile = 64;
+/// Positions that are worked on at once: a tile's operands stay in the second-level cache, and its
+/// rows of a channel are long enough for the processor to see them coming.
+inline constexpr int64_t kTriangleTile = 128;
 
 struct TriangleSizes {
   int64_t batch, length, channels, hidden;
@@ -34,7 +35,7 @@ struct TriangleSizes {
   }
   /// Tiles whose weight gradients are added up in one place, whoever works on them: the sums do not
   /// depend on the number of threads. About 31 slices for one sequence of 177, at most 128.
-  int64_t tiles_per_slice() const { return std::max<int64_t>(16, (tiles() + 127) / 128); }
+  int64_t tiles_per_slice() const { return std::max<int64_t>(8, (tiles() + 127) / 128); }
   int64_t slices() const {
     const int64_t n = tiles_per_slice();
     return (tiles() + n - 1) / n;
