@@ -22,8 +22,5 @@ if [ ! -e "$venv/.complete" ]; then
   fi
   touch "$venv/.complete"
 fi
-# The peers get what ribo-run and kernels_bench set for themselves (framework/core/keep_memory.h).
-export THP_MEM_ALLOC_ENABLE=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 \
-  MALLOC_TOP_PAD_=67108864
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 exec "$venv/bin/python" -W ignore "$top/kernels/bench/peers.py" --bench "$build/bin/kernels_bench" "$@"

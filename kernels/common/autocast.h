@@ -5,8 +5,8 @@
 
 namespace ribo::kernels {
 
-/// Whether an operator over `x` may round the operands of its matrix products to bfloat16: x is on the
-/// CPU and not float64, and autocast to bfloat16 is on there.
+/// Whether an operator over `x` may round the operands of its matrix products to bfloat16: x is on
+/// the CPU and not float64, and autocast to bfloat16 is on there.
 bool rounds_products(const at::Tensor& x);
 
 }  // namespace ribo::kernels

@@ -2,7 +2,8 @@
 //
 // Both operands are copied into tiles of 1 KiB, 16 rows of 32 values along k, the size of a register
 // of AMX. A tile of B holds its columns' values in pairs of neighbours along k, as AMX and
-// AVX512-BF16 multiply them.
+// AVX512-BF16 multiply them. These take denormals for zeros and add in orders of their own, so their
+// results differ in the last bits.
 #pragma once
 
 #include <immintrin.h>
@@ -25,40 +26,25 @@ inline constexpr int kTileRows = 16, kTileDepth = 32, kTileSize = kTileRows * kT
   return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), both);
 }
 
-/// The first n lanes, zeros behind them; n may be outside 0..16.
-[[gnu::always_inline]] inline Vec<float> load_some(const float* p, int n) {
-  if (n >= kTileRows) return load(p);
-  if (n <= 0) return Vec<float>{};
-  return reinterpret_cast<Vec<float>>(
-      _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
-}
-
-[[gnu::always_inline]] inline void store_some(float* p, Vec<float> v, int n) {
-  if (n >= kTileRows) return store<float>(p, v);
-  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), reinterpret_cast<__m512>(v));
-}
-
-/// Rows 0..m-1 of A [m, k], m <= 16, into ceil(k / 32) tiles with zeros behind both ends.
+/// Rows 0..m-1 of A [m, k], m <= 16, into ceil(k / 32) tiles with zeros behind both ends. A's rows or
+/// its columns lie side by side.
 inline void convert_left(Rows<float> a, int m, int k, uint16_t* to) {
   for (int p = 0; p < k; p += kTileDepth, to += kTileSize) {
     if (a.col == 1) {
       for (int i = 0; i < kTileRows; ++i) {
-        const int n = i < m ? k - p : 0;
         const float* row = a.data + i * a.row + p;
-        const __m512bh v = _mm512_cvtne2ps_pbh(
-            reinterpret_cast<__m512>(load_some(row + kTileRows, n - kTileRows)),
-            reinterpret_cast<__m512>(load_some(row, n)));
+        const int n = i < m ? k - p : 0;
+        const auto values = [&](int first) {
+          const int left = n - first;
+          return left <= 0 ? Vec<float>{} : load(row + first, left < kTileRows ? left : kTileRows);
+        };
+        const __m512bh v = _mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(values(kTileRows)),
+                                               reinterpret_cast<__m512>(values(0)));
         _mm512_storeu_si512(to + i * kTileDepth, reinterpret_cast<__m512i>(v));
       }
       continue;
     }
-    const auto column = [&](int q) {  // of A
-      const float* from = a.data + q * a.col;
-      if (a.row == 1) return load_some(from, q < k ? m : 0);
-      Vec<float> v{};
-      for (int i = 0; i < m && q < k; ++i) v[i] = from[i * a.row];
-      return v;
-    };
+    const auto column = [&](int q) { return q < k ? load(a.data + q * a.col, m) : Vec<float>{}; };
     Vec<float> pairs[kTileRows];
 #pragma GCC unroll 16
     for (int q = 0; q < kTileRows; ++q) {
@@ -219,8 +205,8 @@ void gemm_bf16(Rows<float> a, Panels<float> b, float* c, int64_t ldc, int m, int
               const int column = j + v * W, width = n - column < W ? n - column : W;
               float* out = c + (i + r) * ldc + column;
               Vec<float> x = load(sums + r * kSums + v * W);
-              if (add) x += load_some(out, width);
-              store_some(out, last ? finish(x, i + r, column) : x, width);
+              if (add) x += load(out, width);
+              store<float>(out, last ? finish(x, i + r, column) : x, width);
             }
           }
         }

@@ -1,8 +1,9 @@
 #include "common/isa.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
-#include <string_view>
+#include <cstring>
 #include <utility>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -39,19 +40,29 @@ Isa of_cpu() {
   return Isa::generic;
 }
 
-Isa start() {
-  const char* value = std::getenv("RIBO_ISA");
-  const std::string_view most = value ? value : "";
-  Isa limit = Isa::amx;
-  for (const auto& [name, isa] : {std::pair("generic", Isa::generic), std::pair("avx2", Isa::avx2),
-                                  std::pair("avx512", Isa::avx512), std::pair("bf16", Isa::bf16)}) {
-    if (most == name) limit = isa;
+constexpr std::pair<const char*, Isa> kNames[] = {{"generic", Isa::generic},
+                                                  {"avx2", Isa::avx2},
+                                                  {"avx512", Isa::avx512},
+                                                  {"bf16", Isa::bf16},
+                                                  {"amx", Isa::amx}};
+
+Isa find_best() {
+  const char* limit = std::getenv("RIBO_ISA");
+  if (!limit) return of_cpu();
+  for (const auto& [name, isa] : kNames) {
+    if (std::strcmp(limit, name) == 0) return std::min(isa, of_cpu());
   }
-  return std::min(limit, of_cpu());
+  std::fprintf(stderr, "warning: RIBO_ISA=%s: expected generic, avx2, avx512, bf16 or amx\n", limit);
+  return of_cpu();
+}
+
+Isa best() {
+  static const Isa value = find_best();
+  return value;
 }
 
 Isa& current() {
-  static Isa value = start();
+  static Isa value = best();
   return value;
 }
 
@@ -59,6 +70,6 @@ Isa& current() {
 
 Isa isa() { return current(); }
 
-void limit_isa(Isa most) { current() = std::min(most, of_cpu()); }
+void limit_isa(Isa most) { current() = std::min(most, best()); }
 
 }  // namespace ribo::kernels

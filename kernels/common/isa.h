@@ -16,11 +16,13 @@ namespace ribo::kernels {
 enum class Isa { generic, avx2, avx512, bf16, amx };
 
 /// The best instruction set that this CPU has, or a lower one that $RIBO_ISA (generic, avx2,
-/// avx512, bf16, amx) or limit_isa() names. avx2 stands for x86-64-v3, avx512 for x86-64-v4, bf16 for
-/// that and AVX512-BF16. amx has AMX-BF16 besides: it runs what is compiled for bf16, which asks.
+/// avx512, bf16, amx) or limit_isa() names. avx2 stands for x86-64-v3, avx512 for x86-64-v4, bf16
+/// for that and AVX512-BF16. amx has AMX-BF16 besides: it runs what is compiled for bf16, which
+/// asks.
 Isa isa();
 
-/// For tests and benchmarks: from now on isa() is at most `most`. Not thread-safe.
+/// For tests and benchmarks: from now on isa() is at most `most`, and what $RIBO_ISA says. Not
+/// thread-safe.
 void limit_isa(Isa most);
 
 /// f(std::integral_constant<Isa, i>{}) with the best i <= avx512 that isa() allows.
@@ -36,8 +38,8 @@ decltype(auto) with_isa(F&& f) {
   }
 }
 
-/// The same for operators that are compiled for bf16 too, where gemm() rounds its operands: taken if
-/// `bf16` allows it and the CPU has it.
+/// The same for operators that are compiled for bf16 too, where gemm() rounds its operands: taken
+/// if `bf16` allows it and the CPU has it.
 template <class F>
 decltype(auto) with_isa(bool bf16, F&& f) {
   if (bf16 && isa() >= Isa::bf16) return f(std::integral_constant<Isa, Isa::bf16>{});

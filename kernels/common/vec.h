@@ -34,6 +34,13 @@ using Vec = typename VecOf<T>::type;
 template <class T>
 inline constexpr int lanes = kVectorBytes / static_cast<int>(sizeof(T));
 
+#if defined(__AVX512F__)
+/// n < 16 of a vector's 16 lanes.
+[[gnu::always_inline]] inline __mmask16 first_lanes(int n) {
+  return static_cast<__mmask16>((1u << n) - 1);
+}
+#endif
+
 template <class T>
 [[gnu::always_inline]] inline Vec<T> load(const T* p) {
   Vec<T> v;
@@ -45,6 +52,11 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline Vec<T> load(const T* p, int n) {
   if (n == lanes<T>) return load(p);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return reinterpret_cast<Vec<T>>(_mm512_maskz_loadu_ps(first_lanes(n), p));
+  }
+#endif
   Vec<T> v{};
   for (int i = 0; i < n; ++i) v[i] = p[i];
   return v;
@@ -58,6 +70,11 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline void store(T* p, Vec<T> v, int n) {
   if (n == lanes<T>) return store<T>(p, v);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return _mm512_mask_storeu_ps(p, first_lanes(n), reinterpret_cast<__m512>(v));
+  }
+#endif
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
 
@@ -197,9 +214,9 @@ inline constexpr double kLog2E = 1.4426950408889634074;
   return x;
 }
 
-/// 1 / x for a finite x of at most 2^126 whose inverse is finite, too. Division of AVX-512's vectors is
-/// slow: an estimate of 14 bits and a step of Newton's method take a third of its time and leave a
-/// relative error of 1e-7.
+/// 1 / x for a finite x whose inverse is finite, too; 0 or less than 2^-126 where x is above 2^126.
+/// Division of AVX-512's vectors is slow: an estimate of 14 bits and a step of Newton's method take a
+/// third of its time and leave a relative error of 1e-7.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> reciprocal(Vec<T> x) {
 #if defined(__AVX512F__)

@@ -23,7 +23,8 @@ namespace ribo::kernels {
 ///
 /// weight is contracted with a first, which gives the same numbers as projecting [B, L, L, K K] and
 /// takes K times fewer operations; that tensor never exists. On the CPU everything is computed in
-/// float32 (float64 where a is); elsewhere products take a's type, and autocast changes nothing.
+/// float32 (float64 where a is), but under bf16 autocast products with b round their operands where
+/// the CPU has AVX512-BF16; elsewhere products take a's type, and autocast changes nothing.
 /// Differentiable once, in all but lengths; only the arguments are kept for that. Throws Error
 /// where shapes, types or devices disagree.
 ///

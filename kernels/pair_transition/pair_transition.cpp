@@ -74,7 +74,7 @@ at::Tensor forward_cpu(const TransitionTensors& in) {
   CpuProblem<T> p(in);
   at::Tensor y = p.positions();
   p.args.y = y.mutable_data_ptr();
-  with_isa(in.type == at::kBFloat16, [&](auto isa) {
+  with_isa(in.bf16, [&](auto isa) {
     p.allocate(transition_scratch<isa>(p.args, false));
     transition_forward<isa>(p.args);
   });
@@ -97,7 +97,7 @@ TransitionGrads backward_cpu(const TransitionTensors& in, const at::Tensor& y_gr
   p.args.db1 = g[4].mutable_data_ptr<T>();
   p.args.dw2 = g[5].mutable_data_ptr<T>();
   p.args.db2 = g[6].mutable_data_ptr<T>();
-  with_isa(in.type == at::kBFloat16, [&](auto isa) {
+  with_isa(in.bf16, [&](auto isa) {
     p.allocate(transition_scratch<isa>(p.args, true));
     transition_backward<isa>(p.args);
   });
@@ -109,13 +109,15 @@ struct PairTransition : torch::autograd::Function<PairTransition> {
                             const at::Tensor& norm_weight, const at::Tensor& norm_bias,
                             const at::Tensor& w1, const at::Tensor& b1, const at::Tensor& w2,
                             const at::Tensor& b2, const std::optional<at::Tensor>& given,
-                            double eps, at::ScalarType type) {
+                            double eps, at::ScalarType type, bool bf16) {
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const at::Tensor lengths = given.value_or(at::Tensor());
     ctx->save_for_backward({x, norm_weight, norm_bias, w1, b1, w2, b2, lengths});
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["type"] = type;
-    const TransitionTensors in{x, norm_weight, norm_bias, w1, b1, w2, b2, lengths, eps, type};
+    ctx->saved_data["bf16"] = bf16;
+    const TransitionTensors in{x, norm_weight, norm_bias, w1,  b1,   w2,
+                               b2, lengths,     eps,       type, bf16};
     if (!x.is_cpu()) return transition_forward_aten(in);
     return x.scalar_type() == at::kDouble ? forward_cpu<double>(in) : forward_cpu<float>(in);
   }
@@ -133,14 +135,15 @@ struct PairTransition : torch::autograd::Function<PairTransition> {
                                saved[6],
                                saved[7],
                                ctx->saved_data["eps"].toDouble(),
-                               ctx->saved_data["type"].toScalarType()};
+                               ctx->saved_data["type"].toScalarType(),
+                               ctx->saved_data["bf16"].toBool()};
     const TransitionGrads grads = !in.x.is_cpu() ? transition_backward_aten(in, y_grads[0])
                                   : in.x.scalar_type() == at::kDouble
                                       ? backward_cpu<double>(in, y_grads[0])
                                       : backward_cpu<float>(in, y_grads[0]);
     variable_list out;
     for (size_t i = 0; i < grads.size(); ++i) out.push_back(grads[i].to(saved[i].scalar_type()));
-    out.resize(out.size() + 3);  // lengths, eps, type
+    out.resize(out.size() + 4);  // lengths, eps, type, bf16
     return out;
   }
 };
@@ -180,11 +183,11 @@ at::Tensor pair_transition_op(const at::Tensor& x, const at::Tensor& norm_weight
     }
   }
   const auto device = x.device().type();
-  const auto type = x.is_cpu() ? rounds_products(x) ? at::kBFloat16 : at::kFloat
-                    : at::autocast::is_autocast_enabled(device)
+  const auto type = !x.is_cpu() && at::autocast::is_autocast_enabled(device)
                         ? at::autocast::get_autocast_dtype(device)
                         : x.scalar_type();
-  return PairTransition::apply(x, norm_weight, norm_bias, w1, b1, w2, b2, ends, eps, type);
+  return PairTransition::apply(x, norm_weight, norm_bias, w1, b1, w2, b2, ends, eps, type,
+                               rounds_products(x));
 }
 
 }  // namespace

@@ -9,11 +9,13 @@
 
 namespace ribo::kernels {
 
-/// The arguments of pair_transition; lengths may be undefined. `type` is that of the products.
+/// The arguments of pair_transition; lengths may be undefined. `type` is that of the products on
+/// devices other than the CPU, which may round their operands to bfloat16 if `bf16`.
 struct TransitionTensors {
   at::Tensor x, norm_weight, norm_bias, w1, b1, w2, b2, lengths;
   double eps;
   at::ScalarType type;
+  bool bf16 = false;
 };
 
 RIBO_API at::Tensor transition_forward_aten(const TransitionTensors& in);

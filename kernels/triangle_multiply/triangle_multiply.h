@@ -36,7 +36,8 @@ struct TriangleWeights {
 /// [B, L, L, C] in x's type, without x added. Rows and columns behind the lengths are never read,
 /// take no time on the CPU, are zero in y and get zero gradients.
 ///
-/// The CPU computes in float32 (float64 where x is), other devices in autocast's type or x's; the
+/// The CPU computes in float32 (float64 where x is), but under bf16 autocast products round their
+/// operands where it has AVX512-BF16; other devices compute in autocast's type or x's. The
 /// weights may have any floating type. Differentiable once, in x and all weights; the gradients do
 /// not depend on the number of threads. Kept for the backward pass are x and three tensors
 /// [B, H, L, L] (left, right, z); gates and norms are recomputed.
