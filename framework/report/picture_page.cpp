@@ -31,9 +31,9 @@ section { border-top: 1px solid var(--grid); margin-top: 26px; padding-top: 18px
 .wide { overflow-x: auto; margin-top: 10px; }
 .key { display: inline-block; width: 18px; height: 10px; margin: 0 5px 0 16px; }
 .key:first-child { margin-left: 0; }
-.maps { display: flex; flex-wrap: wrap; gap: 22px 40px; margin-top: 18px; }
+.maps { display: flex; flex-wrap: wrap; gap: 22px 28px; margin-top: 18px; }
 figure { margin: 0; max-width: 100%; }
-figcaption { max-width: 560px; }
+figcaption { max-width: 540px; }
 svg { display: block; max-width: none; }
 figure svg { max-width: 100%; height: auto; }
 text { fill: var(--ink); font: 11px system-ui, "Helvetica Neue", Arial, sans-serif; }
