@@ -10,6 +10,7 @@ import argparse
 import pathlib
 import sys
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 
@@ -29,7 +30,11 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=pathlib.Path, help="a run, a checkpoint or a file")
     file = weights_file(parser.parse_args().path)
-    tensors = load_file(file)
+    try:
+        tensors = load_file(file)
+    except SafetensorError as error:
+        sys.exit(f"{file}: no safetensors file ({error}); give a run, a checkpoint or the "
+                 "model.safetensors in one")
 
     print(file)
     width = max((len(name) for name in tensors), default=0)

@@ -1,3 +1,4 @@
+#include <cctype>
 #include <cstdlib>
 #include <iostream>
 
@@ -7,6 +8,28 @@
 #include "train/session.h"
 
 namespace ribo::cli {
+namespace {
+
+// "RUN|CHECKPOINT" of "Usage: ribo-run evaluate RUN|CHECKPOINT [options]".
+std::string first_word(const std::string& usage) {
+  size_t at = usage.find(' ');
+  while (at + 1 < usage.size() && !std::isupper(static_cast<unsigned char>(usage[at + 1]))) {
+    at = usage.find(' ', at + 1);
+  }
+  return usage.substr(at + 1, usage.find_first_of(" \n", at + 1) - at - 1);
+}
+
+// Where options such as --data, which take every word behind them, may have taken that one.
+std::string swallowed_by(const po::options_description& options, const po::variables_map& values) {
+  for (const auto& option : options.options()) {
+    const std::string& name = option->long_name();
+    if (option->semantic()->max_tokens() < 2 || !values.count(name)) continue;
+    return cat("; all words behind --", name, " belong to it, so write it in front of --", name);
+  }
+  return "";
+}
+
+}  // namespace
 
 bool parse(const Arguments& arguments, const std::string& usage, po::options_description options,
            const std::string& words_option, po::variables_map& values) {
@@ -34,8 +57,10 @@ bool parse(const Arguments& arguments, const std::string& usage, po::options_des
   } catch (const po::required_option& e) {
     const std::string& name = e.get_option_name();  // "--pipeline"
     const bool is_word = name == "--" + positional;
-    throw ConfigError(cat("say which ", is_word ? positional : name, "\n",
-                          usage.substr(0, usage.find('\n'))));
+    const std::string missing =
+        is_word ? cat(first_word(usage), " is missing", swallowed_by(options, values))
+                : cat("say which ", name);
+    throw ConfigError(cat(missing, "\n", usage.substr(0, usage.find('\n'))));
   } catch (const po::too_many_positional_options_error&) {
     throw ConfigError(cat("too many words on the command line; ",
                           usage.substr(0, usage.find('\n')), " (see --help)"));
@@ -80,6 +105,15 @@ std::vector<std::filesystem::path> plugin_path(const po::variables_map& values) 
     for (const auto& list : values["plugin-path"].as<std::vector<std::string>>()) add(list);
   }
   if (const char* list = std::getenv("RIBO_PLUGIN_PATH")) add(list);
+  return out;
+}
+
+std::vector<std::filesystem::path> data_files(const po::variables_map& values) {
+  std::vector<std::filesystem::path> out;
+  if (!values.count("data")) return out;
+  for (const auto& file : values["data"].as<std::vector<std::string>>()) {
+    out.push_back(std::filesystem::absolute(file).lexically_normal());
+  }
   return out;
 }
 

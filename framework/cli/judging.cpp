@@ -1,19 +1,9 @@
 #include "cli/judging.h"
 
-#include <csignal>
-
 #include "cli/pace.h"
-#include "predict/prediction_file.h"
-#include "ribo/log.h"
-#include "train/signals.h"
+#include "cli/stoppable.h"
 
 namespace ribo::cli {
-namespace {
-
-struct Interrupted {};
-
-}  // namespace
-
 po::options_description judging_options() {
   po::options_description options("Options");
   options.add_options()("data", po::value<std::vector<std::string>>()->multitoken()->composing(),
@@ -38,11 +28,7 @@ JudgeOptions judge_options(const po::variables_map& values) {
   if (const std::string& s = options.data.split; s != "valid" && s != "test" && s != "train") {
     throw ConfigError(cat("--split ", s, ": expected valid, test or train"));
   }
-  if (values.count("data")) {
-    for (const auto& file : values["data"].as<std::vector<std::string>>()) {
-      options.data.files.push_back(std::filesystem::absolute(file).lexically_normal());
-    }
-  }
+  options.data.files = data_files(values);
   if (values.count("set")) options.sets = values["set"].as<std::vector<std::string>>();
   options.plugin_path = plugin_path(values);
   options.flip = flip_option(values["flip"].as<std::string>());
@@ -59,36 +45,22 @@ int give_answer(const po::variables_map& values,
                 const std::function<Answer(const JudgeOptions&)>& judge) {
   const std::string out = values.count("out") ? values["out"].as<std::string>() : "";
   JudgeOptions options = judge_options(values);
-  install_verb_signals();
-  Pace pace(0, values.count("quiet") > 0);
-  options.start = [&](int64_t sequences) { pace.start(sequences); };
-  options.advance = [&](int64_t sequences, int64_t nucleotides) {
-    pace.add(sequences, nucleotides);
-    if (stop_requested()) throw Interrupted();
-  };
-  std::string text;
-  try {
-    if (out.empty()) {
-      text = judge(options).text;
-    } else {
-      write_output(out, [&](const Sink& sink) {
-        Answer answer = judge(options);
-        sink(answer.json);
-        text = std::move(answer.text);
-      });
-    }
+  Answer answer;
+  const int status = write_stoppable(out.empty() ? "-" : out, [&](const Sink& sink) {
+    Pace pace(0, values.count("quiet") > 0);
+    options.start = [&](int64_t sequences) { pace.start(sequences); };
+    options.advance = [&](int64_t sequences, int64_t nucleotides) {
+      pace.add(sequences, nucleotides);
+      stop_if_asked();
+    };
+    options.resampling.before_each = stop_if_asked;
+    answer = judge(options);
+    stop_if_asked();
     pace.clear();
-    if (out != "-") {
-      write_output("-", [&](const Sink& sink) { sink(text); });
-    }
-  } catch (const Interrupted&) {
-    pace.clear();
-    log::info(cat("stopped", out.empty() || out == "-" ? "" : cat("; ", out, " was not written")));
-    return 128 + stop_signal();
-  } catch (const ClosedPipe&) {
-    return 128 + SIGPIPE;  // what a program that knows nothing of signals ends with
-  }
-  return 0;
+    sink(out.empty() ? answer.text : answer.json);
+  });
+  if (status != 0 || out.empty() || out == "-") return status;
+  return write_stoppable("-", [&](const Sink& sink) { sink(answer.text); });
 }
 
 }  // namespace ribo::cli

@@ -39,9 +39,9 @@ int run(ribo::cli::Arguments arguments) {
                                              {"inspect", ribo::cli::inspect},
                                              {"convert", ribo::cli::convert},
                                              {"predict", ribo::cli::predict},
-                                              {"picture", ribo::cli::picture},
-                                              {"evaluate", ribo::cli::evaluate},
-                                              {"compare", ribo::cli::compare}};
+                                             {"picture", ribo::cli::picture},
+                                             {"evaluate", ribo::cli::evaluate},
+                                             {"compare", ribo::cli::compare}};
   if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" ||
       arguments[0] == "help") {
     (arguments.empty() ? std::cerr : std::cout) << kUsage;

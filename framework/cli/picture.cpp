@@ -1,24 +1,21 @@
 #include <algorithm>
-#include <csignal>
 #include <functional>
 #include <optional>
 #include <unordered_map>
 
+#include "cli/stoppable.h"
 #include "cli/verbs.h"
 #include "config/text.h"
 #include "predict/ensemble.h"
-#include "predict/prediction_file.h"
 #include "predict/sequences.h"
-#include "predict/take_picture.h"
+#include "report/take_picture.h"
 #include "ribo/config.h"
 #include "ribo/log.h"
 #include "train/loader.h"
-#include "train/signals.h"
 
 namespace ribo::cli {
 namespace {
 
-namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
 
 constexpr const char* kUsage =
@@ -139,12 +136,6 @@ PicturePage start_page(const Ensemble& ensemble, const Source& source) {
           facts};
 }
 
-std::vector<fs::path> absolute(const Words& files) {
-  std::vector<fs::path> out;
-  for (const std::string& file : files) out.push_back(fs::absolute(file).lexically_normal());
-  return out;
-}
-
 }  // namespace
 
 int picture(const Arguments& arguments) {
@@ -163,7 +154,7 @@ int picture(const Arguments& arguments) {
   EnsembleOptions options;
   options.plugin_path = plugin_path(values);
   options.device = values["device"].as<std::string>();
-  if (!from_input) options.evaluated = EvaluatedData{"valid", absolute(files)};
+  if (!from_input) options.evaluated = EvaluatedData{"valid", data_files(values)};
   const auto& trained = values["trained"].as<Words>();
   const Ensemble ensemble({trained.begin(), trained.end()}, options);
   if (from_input) ensemble.check_needs_sequences_alone();
@@ -172,20 +163,15 @@ int picture(const Arguments& arguments) {
                                    : from_data(*ensemble.models().front().session, files);
   const std::vector<size_t> chosen = choose(source, ids, from_input);
 
-  install_verb_signals();
   PicturePage page = start_page(ensemble, source);
-  for (const size_t i : chosen) {
-    page.add(take_picture(ensemble, source.ids[i], source.sample(i).streams, layer));
-    if (stop_requested()) {
-      log::info(cat("stopped", out == "-" ? "" : cat("; ", out, " was not written")));
-      return 128 + stop_signal();
+  const int status = write_stoppable(out, [&](const Sink& sink) {
+    for (const size_t i : chosen) {
+      page.add(take_picture(ensemble, source.ids[i], source.sample(i).streams, layer));
+      stop_if_asked();
     }
-  }
-  try {
-    write_output(out, [&](const Sink& sink) { sink(page.html()); });
-  } catch (const ClosedPipe&) {
-    return 128 + SIGPIPE;  // what a program that knows nothing of signals ends with
-  }
+    sink(page.html());
+  });
+  if (status != 0) return status;
   log::info(cat(page.size(), page.size() == 1 ? " picture" : " pictures", " in ",
                 out == "-" ? "the page" : out));
   return 0;

@@ -1,13 +1,12 @@
 #include <algorithm>
-#include <csignal>
 
 #include "cli/pace.h"
+#include "cli/stoppable.h"
 #include "cli/verbs.h"
 #include "predict/prediction_file.h"
 #include "predict/sequences.h"
 #include "ribo/log.h"
 #include "ribo/predictor.h"
-#include "train/signals.h"
 
 namespace ribo::cli {
 namespace {
@@ -19,8 +18,6 @@ constexpr const char* kUsage =
 
 // Batches whose predictions are kept until they can be written in the input's order.
 constexpr size_t kBatchesAtOnce = 16;
-
-struct Interrupted {};
 
 po::options_description predict_options() {
   po::options_description options("Options");
@@ -50,7 +47,7 @@ void predict_all(const Predictor& predictor, const std::vector<InputSequence>& s
     for (size_t i = first; i < end; ++i) letters.push_back(sequences[i].letters);
     const auto profiles = predictor.predict(letters, [&](int64_t count, int64_t nucleotides) {
       pace.add(count, nucleotides);
-      if (stop_requested()) throw Interrupted();
+      stop_if_asked();
     });
     for (size_t i = first; i < end; ++i) {
       const at::Tensor& profile = profiles[i - first];
@@ -80,23 +77,15 @@ int predict(const Arguments& arguments) {
   const std::vector<InputSequence> sequences = read_sequences(text("input"), format_in);
   const auto file = make_prediction_file(format, predictor.targets(), sequences);
 
-  install_verb_signals();
-  Pace pace(static_cast<int64_t>(sequences.size()), values.count("quiet") > 0);
-  try {
-    write_output(out, [&](const Sink& sink) {
-      predict_all(predictor, sequences, static_cast<size_t>(options.batch) * kBatchesAtOnce, *file,
-                  sink, pace);
-    });
-  } catch (const Interrupted&) {
-    pace.clear();
-    log::info(cat("stopped", out == "-" ? "" : cat("; ", out, " was not written")));
-    return 128 + stop_signal();
-  } catch (const ClosedPipe&) {
-    return 128 + SIGPIPE;  // what a program that knows nothing of signals ends with
-  }
-  pace.clear();
-  log::info(pace.summary());
-  return 0;
+  std::string summary;
+  const int status = write_stoppable(out, [&](const Sink& sink) {
+    Pace pace(static_cast<int64_t>(sequences.size()), values.count("quiet") > 0);
+    predict_all(predictor, sequences, static_cast<size_t>(options.batch) * kBatchesAtOnce, *file,
+                sink, pace);
+    summary = pace.summary();
+  });
+  if (status == 0) log::info(summary);
+  return status;
 }
 
 }  // namespace ribo::cli

@@ -42,6 +42,8 @@ std::vector<std::filesystem::path> plugin_path(const po::variables_map& values);
 /// `file`, or where there is none, what an installed Ribo has under that name: pipelines/...,
 /// maps/...
 std::string find_file(const std::string& file);
+/// The files of --data; they become absolute.
+std::vector<std::filesystem::path> data_files(const po::variables_map& values);
 /// What --flip says; unset for auto. Throws ConfigError.
 std::optional<bool> flip_option(const std::string& text);
 /// What `pipeline`, `set` and --plugin-path of a verb ask for.

@@ -10,7 +10,8 @@ namespace ribo {
 
 struct Pipeline {
   /// A map without `extends` and `define`. to_yaml(root) is a complete pipeline that loads to the
-  /// same value, wherever it lies.
+  /// same value, wherever it lies; file names in `data` stay as they are, until a Session knows
+  /// from the source which these are.
   Value root;
   /// What the user should know although nothing is wrong: keys dropped by a changed type.
   std::vector<std::string> notes;

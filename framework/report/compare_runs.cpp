@@ -3,11 +3,11 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <algorithm>
 #include <chrono>
 
 #include "config/pipeline.h"
 #include "config/text.h"
+#include "core/median.h"
 #include "report/scoring.h"
 
 namespace ribo {
@@ -28,13 +28,6 @@ struct Entrant {
   RowCollector collector;
   std::vector<double> speeds;  // sequences per second of each batch
 };
-
-// Robust against a neighbour who takes the machine for a moment.
-double median_of(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 [[noreturn]] void refuse(const Entrant& first, const Entrant& other, const std::string& what) {
   throw ConfigError(cat("cannot compare ", first.trained.run.string(), " with ",
@@ -149,16 +142,18 @@ void score_all(std::vector<Entrant>& entrants, const JudgeOptions& options) {
     const std::vector<uint64_t> as_measured(order[n].size(), 0);
     int64_t nucleotides = 0;
     for (const int64_t i : order[n]) nucleotides += entrants.front().split->length(i);
+    const Entrant* reference_of = nullptr;
     Batch reference;
     for (size_t e = 0; e < entrants.size(); ++e) {
       // Every other batch in the other order: what a batch costs also depends on what ran before.
       Entrant& entrant = entrants[n % 2 == 0 ? e : entrants.size() - 1 - e];
       Batch batch =
           collate(*entrant.split, entrant.trained.session->specs(), order[n], as_measured);
-      if (e == 0) {
-        reference = batch;
+      if (reference_of) {
+        check_batch(*reference_of, entrant, reference, batch);
       } else {
-        check_batch(entrants.front(), entrant, reference, batch);
+        reference_of = &entrant;
+        reference = batch;
       }
       if (!warm) {
         Streams untimed = batch.streams;
@@ -196,7 +191,8 @@ ComparisonReport compare_runs(const std::vector<fs::path>& a, const std::vector<
   report.resampling = options.resampling;
   report.moved = moved;
   report.sequences = describe_sequences(*first.split, session.specs());
-  for (const Entrant& e : entrants) {
+  for (Entrant& e : entrants) {
+    // The median, for a neighbour may take the machine for a moment.
     report.sides[e.side].push_back(
         {e.trained.run.string(), e.trained.checkpoint.string(), e.trained.model->count_parameters(),
          e.trained.flips(options.flip), median_of(e.speeds), read_run_record(e.trained.run)});

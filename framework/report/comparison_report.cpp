@@ -1,7 +1,6 @@
 #include "report/comparison_report.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "report/json.h"
@@ -10,8 +9,6 @@ namespace ribo {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr std::array<const char*, 2> kSides = {"A", "B"};
 
 std::vector<MetricRows> rows_of(const std::vector<MetricScores>& seeds) {
   std::vector<MetricRows> out;

@@ -11,6 +11,8 @@
 
 namespace ribo {
 
+inline constexpr std::array<const char*, 2> kSides = {"A", "B"};  // what they are called
+
 /// One trained model; a side has one or several (seeds).
 struct ComparedRun {
   std::string run, checkpoint;

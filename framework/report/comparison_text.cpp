@@ -1,17 +1,15 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdio>
 #include <functional>
 
+#include "config/text.h"
 #include "report/comparison_report.h"
 #include "report/text_table.h"
 #include "train/progress.h"
 
 namespace ribo {
 namespace {
-
-constexpr std::array<const char*, 2> kSides = {"A", "B"};
 
 std::string signed_score(double x) { return x > 0 ? "+" + format_score(x) : format_score(x); }
 
@@ -139,8 +137,7 @@ std::string to_text(const ComparisonReport& report) {
                   "\n");
     }
   }
-  std::string data = report.files.empty() ? report.source : "";
-  for (const std::string& file : report.files) data += (data.empty() ? "" : " ") + file;
+  const std::string data = report.files.empty() ? report.source : join(report.files);
   text += cat(report.split, " (", data, "): ", report.sequences.size(), " sequences\n");
   TextTable table;
   table.add({"", "sequences", "A", "B", "B - A", "95 % interval", "p"});

@@ -139,10 +139,13 @@ EvaluationReport evaluate_run(const fs::path& path, const JudgeOptions& options)
     for (Batch batch; batches->next(batch);) {
       predict(batch.streams);
       collector.add(batch);
-      if (!told || !options.advance) continue;
-      int64_t nucleotides = 0;
-      for (const int64_t i : batch.indices) nucleotides += split.length(i);
-      options.advance(static_cast<int64_t>(batch.indices.size()), nucleotides);
+      if (!options.advance) continue;
+      int64_t sequences = 0, nucleotides = 0;
+      for (const int64_t i : batch.indices) {
+        sequences += told;
+        nucleotides += told ? split.length(i) : 0;
+      }
+      options.advance(sequences, nucleotides);
     }
     return collector.rows();
   };

@@ -20,8 +20,8 @@ struct JudgeOptions {
   std::optional<bool> flip;  // unset = as each run was validated
   std::string device = "auto";
   Resampling resampling;
-  /// Told the number of predictions to make, once it is known, then what was done. What it throws
-  /// ends everything.
+  /// Told the number of predictions to make, once it is known, then what was done: nothing, where
+  /// a floor was scored. What it throws ends everything.
   std::function<void(int64_t sequences)> start = {};
   std::function<void(int64_t sequences, int64_t nucleotides)> advance = {};
 };

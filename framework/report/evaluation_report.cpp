@@ -1,7 +1,9 @@
 #include "report/evaluation_report.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "config/text.h"
 #include "report/bins.h"
 #include "report/json.h"
 #include "report/text_table.h"
@@ -84,8 +86,11 @@ void add_metrics(EvaluationReport& report, const std::vector<MetricScores>& scor
   std::vector<double> qualities;
   for (const ScoredSequence& s : report.sequences) {
     lengths.push_back(s.length);
-    if (!s.signal_to_noise.empty()) qualities.push_back(s.lowest_signal_to_noise());
+    qualities.push_back(s.lowest_signal_to_noise());
   }
+  const bool has_quality =
+      std::any_of(report.sequences.begin(), report.sequences.end(),
+                  [](const ScoredSequence& s) { return !s.signal_to_noise.empty(); });
   const std::vector<size_t> all = all_of(report.sequences.size());
   for (const MetricScores& s : scores) {
     MetricReport metric{
@@ -98,7 +103,7 @@ void add_metrics(EvaluationReport& report, const std::vector<MetricScores>& scor
       metric.tables.push_back(std::move(table));
     }
     metric.tables.push_back(make_table("length", bins_by_length(lengths), s, report.resampling));
-    if (!qualities.empty()) {
+    if (has_quality) {
       metric.tables.push_back(
           make_table("signal_to_noise", bins_by_signal_to_noise(qualities), s, report.resampling));
     }
@@ -108,8 +113,7 @@ void add_metrics(EvaluationReport& report, const std::vector<MetricScores>& scor
 }
 
 std::string to_text(const EvaluationReport& report) {
-  std::string data = report.files.empty() ? report.source : "";
-  for (const std::string& file : report.files) data += (data.empty() ? "" : " ") + file;
+  const std::string data = report.files.empty() ? report.source : join(report.files);
   std::string text =
       cat(report.checkpoint, "\n", report.split, " (", data, "): ", report.sequences.size(),
           " sequences", report.flip ? ", mean of both directions" : "", "\n");

@@ -131,7 +131,7 @@ std::string profile_part(const Picture& picture) {
              "</div>\n");
 }
 
-// The smallest and largest value off the diagonal.
+// The smallest and largest value off the diagonal; the other way round where there is none.
 std::pair<double, double> range_of(const SquareMap& map) {
   double low = INFINITY, high = -INFINITY;
   for (size_t i = 0; i < map.size; ++i) {
@@ -141,7 +141,7 @@ std::pair<double, double> range_of(const SquareMap& map) {
       high = std::max<double>(high, map.at(i, j));
     }
   }
-  return low < high ? std::pair(low, high) : std::pair(0.0, 1.0);
+  return {low, high};
 }
 
 std::string pairing_part(const SquareMap& map) {
@@ -156,14 +156,18 @@ std::string pairing_part(const SquareMap& map) {
 std::string strength_part(const SquareMap& map, int64_t width) {
   SquareMap shown = map;
   const auto [low, high] = range_of(map);
-  for (float& v : shown.values) v = static_cast<float>((v - low) / (high - low));
+  const double zero = low <= high ? low : 0, span = low < high ? high - low : 1;
+  for (float& v : shown.values) v = static_cast<float>((v - zero) / span);
+  const std::string ends =
+      low < high    ? cat("0 and 1 are the smallest (", three_digits(low), ") and the largest (",
+                          three_digits(high), ") off the diagonal.")
+      : low == high ? cat("off the diagonal all are alike (", three_digits(low), ").")
+                    : "there is none off the diagonal.";
   const ColourScale scale{0, 1, ColourScale::Kind::linear, "strength"};
   return figure(heat_map_svg(shown, scale, {"residue i", "residue j"}, "Pair track"),
                 cat("The Euclidean norm over the ", width,
-                    " channels of pair[i, j] behind the last "
-                    "block; 0 and 1 are the smallest (",
-                    three_digits(low), ") and the largest (", three_digits(high),
-                    ") off the diagonal.", pooling_note(heat_map_pooling(map.size))));
+                    " channels of pair[i, j] behind the last block; ", ends,
+                    pooling_note(heat_map_pooling(map.size))));
 }
 
 SquareMap mean_of(const std::vector<SquareMap>& maps) {

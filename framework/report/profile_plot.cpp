@@ -170,7 +170,8 @@ ProfileError profile_error(const ProfilePanel& panel) {
 
 std::string profile_svg(std::string_view letters, const std::vector<ProfilePanel>& panels,
                         std::string_view label) {
-  const size_t length = letters.size(), rows = (length + kMostInRow - 1) / kMostInRow;
+  const size_t length = letters.size();
+  const size_t rows = std::max<size_t>(1, (length + kMostInRow - 1) / kMostInRow);
   // Rows of equal length, in tens, so that ticks stand below each other.
   const size_t in_row = ((length + rows - 1) / rows + kTickEvery - 1) / kTickEvery * kTickEvery;
   const double base =

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "core/median.h"
+
 namespace ribo {
 namespace {
 
@@ -54,11 +56,7 @@ RunRecord read_run_record(const std::filesystem::path& run) {
     }
   }
   record.sequences_per_second = std::numeric_limits<double>::quiet_NaN();
-  if (!speeds.empty()) {
-    const auto middle = speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2);
-    std::nth_element(speeds.begin(), middle, speeds.end());
-    record.sequences_per_second = *middle;
-  }
+  if (!speeds.empty()) record.sequences_per_second = median_of(speeds);
   return record;
 }
 

@@ -98,13 +98,13 @@ std::optional<Bounds> difference_interval(const std::vector<MetricRows>& a,
                                           const std::vector<MetricRows>& b,
                                           const std::vector<size_t>& measured, const Finish& finish,
                                           const Resampling& resampling) {
-  if (measured.size() < 2) return std::nullopt;
   const size_t df = a.size() + b.size() - 2;
   const double wide_a = widening(a.size(), df), wide_b = widening(b.size(), df);
   Random random(resampling.seed);
   std::vector<double> differences;
   std::vector<size_t> drawn(measured.size());
   for (int64_t r = 0; r < resampling.count; ++r) {
+    if (resampling.before_each) resampling.before_each();
     for (size_t& i : drawn) i = measured[random.below(measured.size())];
     const double value_a = drawn_value(a, drawn, wide_a, finish, random);
     differences.push_back(drawn_value(b, drawn, wide_b, finish, random) - value_a);
@@ -147,6 +147,7 @@ double permutation_p(const std::vector<MetricRows>& a, const std::vector<MetricR
   Random random(resampling.seed);
   int64_t as_large = 0;
   for (int64_t r = 0; r < resampling.count; ++r) {
+    if (resampling.before_each) resampling.before_each();
     std::fill(shift.begin(), shift.end(), 0.0);
     uint64_t coins = 0;
     for (size_t i = 0; i < measured.size(); ++i) {
@@ -174,11 +175,12 @@ Estimate estimate(const MetricRows& rows, const std::vector<size_t>& among, cons
   std::copy_if(among.begin(), among.end(), std::back_inserter(measured),
                [&](size_t i) { return is_measured(rows.row(i)); });
   Estimate out{measured.size(), value_of(rows, measured, finish), std::nullopt};
-  if (measured.size() < 2) return out;
+  if (measured.size() < 2 || std::isnan(out.value)) return out;
   Random random(resampling.seed);
   std::vector<double> values;
   std::vector<size_t> drawn(measured.size());
   for (int64_t r = 0; r < resampling.count; ++r) {
+    if (resampling.before_each) resampling.before_each();
     for (size_t& i : drawn) i = measured[random.below(measured.size())];
     values.push_back(value_of(rows, drawn, finish));
   }
@@ -199,7 +201,9 @@ PairedDifference compare_paired(const std::vector<MetricRows>& a, const std::vec
   out.a = mean(out.a_seeds);
   out.b = mean(out.b_seeds);
   out.difference = out.b - out.a;
-  out.interval = difference_interval(a, b, measured, finish, resampling);
+  if (measured.size() > 1 && !std::isnan(out.difference)) {
+    out.interval = difference_interval(a, b, measured, finish, resampling);
+  }
   out.p = permutation_p(a, b, measured, finish, resampling);
   return out;
 }

@@ -32,13 +32,15 @@ struct Bounds {
 struct Resampling {
   int64_t count = 2000;  // of the bootstrap and of the permutations
   uint64_t seed = 0;
+  /// Called before each of them; what it throws ends everything.
+  std::function<void()> before_each = {};
 };
 
 /// A metric over some sequences.
 struct Estimate {
   size_t sequences = 0;            // those in which something was measured
   double value = 0;                // NaN without any
-  std::optional<Bounds> interval;  // 95 %; none for fewer than two sequences
+  std::optional<Bounds> interval;  // 95 %; none for fewer than two sequences or beside NaN
 };
 
 /// The value over the sequences `among`, with the percentile interval of the bootstrap: sequences
@@ -55,7 +57,7 @@ struct PairedDifference {
   std::vector<double> a_seeds, b_seeds;  // the value of each seed
   double a = 0, b = 0;                   // their means
   double difference = 0;                 // b - a
-  std::optional<Bounds> interval;        // 95 %, of the difference
+  std::optional<Bounds> interval;        // 95 %, of the difference; none as in Estimate
   double p = 1;                          // two-sided; over sequences, not over seeds
 };
 

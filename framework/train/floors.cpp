@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "core/median.h"
 #include "ribo/files.h"
 
 namespace ribo {
@@ -22,13 +23,6 @@ int64_t mer_at(const int64_t* tokens, int64_t i, int64_t length) {
   const int64_t before = i > 0 ? tokens[i - 1] : kPadToken;
   const int64_t after = i + 1 < length ? tokens[i + 1] : kPadToken;
   return (before * kTokens + tokens[i]) * kTokens + after;
-}
-
-float median_of(std::vector<float>& v, float otherwise) {
-  if (v.empty()) return otherwise;
-  const auto middle = v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2);
-  std::nth_element(v.begin(), middle, v.end());
-  return *middle;
 }
 
 FloorTable fit(const Split& train, const std::string& target) {
@@ -64,7 +58,8 @@ FloorTable fit(const Split& train, const std::string& target) {
         static_cast<float>(sum[u] / static_cast<double>(std::max<int64_t>(1, count[u])));
     table.mean[c] = mean;
     for (int64_t m = 0; m < kMers; ++m) {
-      table.median[m][c] = median_of(by_mer[static_cast<size_t>(c * kMers + m)], mean);
+      std::vector<float>& values = by_mer[static_cast<size_t>(c * kMers + m)];
+      table.median[m][c] = values.empty() ? mean : median_of(values);
     }
   }
   return table;

@@ -14,7 +14,8 @@ void check_learning_rates(const Value& rates, Diagnostics& diagnostics) {
   if (rates.is_null()) return;
   if (!rates.is_map()) {
     diagnostics.error(rates.mark, kPath,
-                      cat("expected a map of patterns and factors such as {\"blocks.0.*\": 0.1}, got ",
+                      cat("expected a map of patterns and factors such as {\"blocks.0.*\": 0.1}, "
+                          "got ",
                           rates.describe()));
     return;
   }

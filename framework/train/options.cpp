@@ -19,8 +19,8 @@ Schema<TrainOptions> train_schema() {
   s.param("bucket", &O::bucket, "put sequences of similar length into one batch");
   s.param("optimizer", &O::optimizer, "{type: adamw, lr: 1e-3, ...}").required();
   s.param("learning_rates", &O::learning_rates,
-          "factors of the optimizer's lr by patterns of weight names: {\"blocks.0.*\": 0.1}; a weight "
-          "that several patterns match gets their product");
+          "factors of the optimizer's lr by patterns of weight names: {\"blocks.0.*\": 0.1}; a "
+          "weight that several patterns match gets their product");
   s.param("schedule", &O::schedule, "{type: cosine, warmup: 100u, ...}").required();
   s.param("clip", &O::clip, "largest global norm of the gradient; 0 = no clipping").range(0, 1e6);
   s.param("ema", &O::ema, "decay of the averaged weights that validation uses; 0 = none")

@@ -47,12 +47,20 @@ bool is_device(const std::string& text) {
   }
 }
 
-// An unknown source is told by choose().
-void leave_one_split(Value& data, const plugins::Host& host, const EvaluatedData& evaluated) {
+fs::path folder_of(const Pipeline& pipeline) {
+  return fs::absolute(pipeline.file).lexically_normal().parent_path();
+}
+
+// The files of the data section as they are to be opened, and to be kept in a run. An unknown
+// source is told by choose().
+void place_files(Value& data, const plugins::Host& host, const fs::path& base,
+                 const std::optional<EvaluatedData>& evaluated) {
   const Value* type = data.is_map() ? data.find("type") : nullptr;
   const auto it = type && type->is_scalar() ? host.data().find(type->text) : host.data().end();
   if (it == host.data().end()) return;
-  ribo::leave_one_split(data, type->text, *it->second.factory.schema, evaluated);
+  const SchemaBase& source = *it->second.factory.schema;
+  make_files_absolute(data, source, base);
+  if (evaluated) leave_one_split(data, type->text, source, *evaluated);
 }
 
 template <class Factory>
@@ -120,7 +128,7 @@ Session::Session(const SessionRequest& request) {
   const Value* metrics = section(root, "metrics", "[{type: mae}]", diagnostics);
   const Value* train = section(root, "train", "{optimizer: ..., schedule: ...}", diagnostics);
   if (data) {
-    if (evaluated_) leave_one_split(*pipeline_.root.find("data"), *host_, *evaluated_);
+    place_files(*pipeline_.root.find("data"), *host_, folder_of(pipeline_), evaluated_);
     data_choice_ = choose(*host_, host_->data(), "data source", *data, "data", {}, diagnostics);
   }
   if (model) plan_ = read_plan(*model, *host_, diagnostics);
@@ -198,7 +206,7 @@ void Session::assume(std::vector<StreamSpec> specs) {
 
 void Session::open() {
   DataContext context;
-  context.base = fs::absolute(pipeline_.file).parent_path();
+  context.base = folder_of(pipeline_);
   context.cache = cache_folder();
   context.seed = seed_;
   std::error_code ec;
@@ -247,7 +255,10 @@ std::shared_ptr<const Split> Session::split(std::string_view name) const {
   const auto split = origin.guard_foreign([&] { return data_->split(name); });
   if (!split || split->size() == 0) {
     throw Error(cat("data (", data_choice_.type, "): there are no sequences in the split \"", name,
-                    "\""));
+                    "\"",
+                    remedy_for_no_split(*pipeline_.root.find("data"),
+                                        *data_choice_.entry->factory.schema, name,
+                                        evaluated_.has_value())));
   }
   return std::make_shared<GuardedSplit>(split, origin);
 }
@@ -296,7 +307,9 @@ std::vector<std::vector<NamedMetric>> Session::metrics_by_column() const {
     Value item = pipeline_.root.find("metrics")->items[m];
     const auto& params = metric_choices_[m].entry->factory.schema->params();
     if (std::none_of(params.begin(), params.end(),
-                     [](const Param& p) { return p.name == "columns"; })) {
+                     [](const Param& p) {
+                       return p.name == "columns" && p.type == "list of strings";
+                     })) {
       continue;
     }
     std::vector<std::string> columns = plan_.result.labels("pred." + metrics_[m].metric->target());

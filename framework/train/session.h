@@ -39,6 +39,7 @@ class Session {
   void assume(std::vector<StreamSpec> specs);
 
   // After the constructor:
+  /// As it is to be kept in a run: the files of its data are absolute.
   const Pipeline& pipeline() const { return pipeline_; }
   const plugins::Host& host() const { return *host_; }
   const TrainOptions& options() const { return options_; }
@@ -68,12 +69,13 @@ class Session {
   /// The model alone, with its generators seeded the same; what `init_from` freezes is frozen, what
   /// it loads is not loaded. After open() or assume().
   std::shared_ptr<Model> build_model() const;
-  /// What the optimizer trains of `model`, at the rates of `train.learning_rates`. Throws ConfigError
-  /// for a pattern that matches nothing.
+  /// What the optimizer trains of `model`, at the rates of `train.learning_rates`. Throws
+  /// ConfigError for a pattern that matches nothing.
   Parameters parameters(const Model& model) const;
   /// Loads the weights of `init_from`, if the pipeline has one. See weights/initial.h.
   void load_initial_weights(Model& model) const;
-  /// Throws what prepare() would for the weights that `init_from` names. After open().
+  /// Throws what prepare() would for the patterns of `train.learning_rates` and, unless `resuming`,
+  /// for the weights that `init_from` names. After open().
   void check_weights(bool resuming) const;
 
  private:

@@ -56,8 +56,11 @@ TEST_F(CommandLine, SlipsAreToldWithASuggestion) {
       {"{good} --see 3", "unknown option --see; did you mean \"--set\"?"},
       {"{good} --resum auto", "unknown option --resum; did you mean \"--resume\"?"},
       {"check {good} --ste a=1", "unknown option --ste; did you mean \"--set\"?"},
-      {"check", "say which pipeline\nUsage: ribo-run check PIPELINE.yaml [options]"},
+      {"check", "PIPELINE.yaml is missing\nUsage: ribo-run check PIPELINE.yaml [options]"},
       {"check {good} again", "too many words"},
+      {"evaluate --data x.csv run",
+       "RUN|CHECKPOINT is missing; all words behind --data belong to it, so write it in front of "
+       "--data\nUsage: ribo-run evaluate"},
       {"{good} --runs", "--runs"},
       {"inspect mambo", "nothing is called \"mambo\"; did you mean \"mamba\"?"},
       {"{good} --resume nowhere", "--resume nowhere: there is no checkpoint"},

@@ -96,7 +96,7 @@ TEST_F(Evaluate, ComparesRuns) {
 TEST_F(Evaluate, SaysWhatIsWrong) {
   refused("evaluate nowhere", 2, "nowhere: there is no such run or checkpoint");
   refused("evaluate r1 --split exam", 2, "--split exam: expected valid, test or train");
-  refused("evaluate r1 --split test", 1, "there are no sequences in the split \"test\"");
+  refused("evaluate r1 --split test", 1, "there are no sequences in the split \"test\"; choose another one with --split");
   refused("evaluate r1 --data x.csv", 2, "the data source of this run (simulated) reads no files");
   refused("evaluate r1 --bootstrap 10", 2, "at least 100 resamples");
   refused("evaluate r1 --out nowhere/x.json", 1, "nowhere/x.json");

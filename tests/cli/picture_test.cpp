@@ -100,6 +100,7 @@ TEST_F(PictureVerb, SaysWhatTheModelHasNotAndWhatItWasAskedWrongly) {
        "--id s0 s1"},
       {"picture plain --layer 1 --out y.html", 2, "no block of this model shows its attention"},
       {"picture plain --data x.csv --input many.fa --out y.html", 2, "leave out one of them"},
+      {"picture plain --layer 1 --out no/y.html", 1, "no/y.html: No such file or directory"},
       {"picture plain --out /dev/full", 1, "cannot write /dev/full: No space left on device"},
   };
   for (const auto& [line, status, message] : slips) {
@@ -118,10 +119,8 @@ TEST_F(PictureVerb, TakesMeasurementsOfOtherFiles) {
              "old,ACG,DMS_MaP,5,1,0.5,0.5,0.5\n");
   const std::string text = read_text(temp_ / "train.csv");
   write_text(temp_ / "other.csv", replace_all(text, "old,ACG", "new,GGA"));
-  write_text(
-      temp_ / "files.yaml",
-      replace_all("extends: plain.yaml\ndata: {type: ribonanza, train: [FILE], valid: [FILE]}\n",
-                  "FILE", (temp_ / "train.csv").string()));
+  write_text(temp_ / "files.yaml",
+             "extends: plain.yaml\ndata: {type: ribonanza, train: train.csv, valid: train.csv}\n");
   train("files");
   EXPECT_THAT(page("files"), HasSubstr("<h2>old<small>3 nt"));
   const std::string html = page("files --data other.csv");  // from where ribo-run was started

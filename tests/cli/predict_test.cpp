@@ -104,7 +104,7 @@ TEST_F(Predict, StopsOnCtrlCWithoutAFile) {
 TEST_F(Predict, SlipsAreTold) {
   const std::tuple<const char*, int, const char*> slips[] = {
       {"predict trained", 2, "say which --input"},
-      {"predict --input x.fa", 2, "say which trained"},
+      {"predict --input x.fa", 2, "RUN|CHECKPOINT... is missing\nUsage: ribo-run predict"},
       {"predict nowhere --input x.fa", 2, "nowhere: there is no such run or checkpoint"},
       {"predict tiny.yaml --input x.fa", 2, "tiny.yaml: neither a run"},
       {"predict trained --input none.fa", 1, "cannot read none.fa: No such file or directory"},

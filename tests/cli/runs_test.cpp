@@ -125,6 +125,22 @@ TEST_F(Runs, GoOnAfterAnInterruptAsIfThereHadBeenNone) {
             read_text(only_run("whole") / "checkpoints/last/model.safetensors"));
 }
 
+TEST_F(Runs, FindTheirFilesFromTheirOwnDirectory) {
+  fs::create_directories(temp_ / "mine");
+  write_text(temp_ / "mine/x.csv",
+             "sequence_id,sequence,experiment_type,signal_to_noise,SN_filter,reactivity_0001,"
+             "reactivity_0002,reactivity_0003\ns,ACG,2A3_MaP,5,1,0.5,0.5,0.5\n"
+             "s,ACG,DMS_MaP,5,1,0.5,0.5,0.5\n");
+  write_text(temp_ / "mine/files.yaml",
+             "extends: ../tiny.yaml\ndata: {type: ribonanza, train: x.csv, valid: [x.csv]}\n");
+  for (const char* line : {"mine/files.yaml --run-dir r", "evaluate r",
+                           "r/pipeline.yaml --resume r --set train.duration=3u"}) {
+    const Outcome outcome = run(line);
+    EXPECT_EQ(outcome.status, 0) << line << outcome.err;
+  }
+  EXPECT_EQ(count(read_text(temp_ / "r/metrics.jsonl"), "\"update\","), 3u);
+}
+
 TEST_F(Runs, AFinishedRunIsNotResumedByAuto) {
   ASSERT_EQ(run("tiny.yaml --resume auto").status, 0);
   ASSERT_TRUE(finished());

@@ -64,5 +64,30 @@ TEST(EvaluatedData, ASourceWithoutFilesIsLeftAlone) {
   EXPECT_THROW(left("{type: f, train: [a]}", {"train", {"/x.csv"}}, files()), ConfigError);
 }
 
+TEST(EvaluatedData, FilesOfAPipelineStayWhatTheyAreWhereverItIsKept) {
+  const auto placed = [](const std::string& yaml, const SchemaBase& source) {
+    Value data = read_yaml(yaml, "x");
+    make_files_absolute(data, source, "/home/me");
+    return one_line(data);
+  };
+  const std::string once = placed("{type: f, train: [a.csv, /b.csv], valid: ../c.csv}", files());
+  EXPECT_EQ(once, "{type: f, train: [/home/me/a.csv, /b.csv], valid: /home/c.csv}");
+  EXPECT_EQ(placed(once, files()), once);
+  const std::string others = "{type: f, columns: [a], test: [], valid: ~}";
+  EXPECT_EQ(placed(others, files()), placed(others, numbers()));
+  EXPECT_EQ(placed("{type: n, train: 4}", numbers()), "{type: n, train: 4}");
+}
+
+TEST(EvaluatedData, ASplitWithoutSequencesIsToldWhatItTakes) {
+  const Value data = read_yaml("{type: f, train: [a], valid: []}", "x");
+  EXPECT_EQ(remedy_for_no_split(data, files(), "valid", false), "; give its files with data.valid");
+  EXPECT_EQ(remedy_for_no_split(data, files(), "test", true),
+            "; give its files with --data or data.test");
+  EXPECT_EQ(remedy_for_no_split(data, files(), "train", true), "");
+  EXPECT_EQ(remedy_for_no_split(data, numbers(), "test", true),
+            "; choose another one with --split");
+  EXPECT_EQ(remedy_for_no_split(data, numbers(), "test", false), "");
+}
+
 }  // namespace
 }  // namespace ribo

@@ -43,6 +43,26 @@ TEST_F(EvaluationReports, TablesAddUpToTheWhole) {
   }
 }
 
+TEST(EvaluationTables, SequencesWithoutQualityAreUnknownAndMoveNoOthers) {
+  EvaluationReport report;
+  report.resampling = {200, 0};
+  for (size_t i = 0; i < 4; ++i) report.sequences.push_back({cat("s", i), 50, {}});
+  report.sequences[3].signal_to_noise = {10};
+  MetricScores scores = testing::scores_of(testing::error_rows(4, 0.2, 0.05, 0, 1));
+  add_metrics(report, {scores});
+  const EvaluationTable& table = report.metrics[0].tables.back();
+  ASSERT_EQ(table.by, "signal_to_noise");
+  ASSERT_EQ(table.rows.size(), 2u);
+  EXPECT_EQ(table.rows[0].model.value, report.metrics[0].by_sequence[3]);
+  EXPECT_EQ(table.rows[1].label, "unknown");
+  EXPECT_EQ(table.rows[1].model.sequences, 3u);
+
+  report.sequences[3].signal_to_noise.clear();
+  report.metrics.clear();
+  add_metrics(report, {scores});
+  EXPECT_EQ(report.metrics[0].tables.back().by, "length");
+}
+
 TEST_F(EvaluationReports, JsonIsReadBack) {
   const Json json = Json::parse(to_json(report_));
   const Json& metric = json.at("metrics").at(0);

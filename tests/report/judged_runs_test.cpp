@@ -182,6 +182,43 @@ TEST_F(JudgedRuns, OnOtherDataOrMetricsAreNotCompared) {
   EXPECT_EQ(refused(), "done");
 }
 
+// Batches are read in turns, every other one from the last run on.
+TEST_F(JudgedRuns, ThoseThatDifferAreNamed) {
+  options_.data.files.clear();
+  options_.sets = {"train.valid_batch=1"};
+  const auto judge_on = [&](const char* run, const char* file) {
+    testing::write_text(temp_ / run / "pipeline.yaml",
+                        replaced(pipeline_with("", 1), "valid: [gone.csv]",
+                                 cat("valid: [", (temp_ / file).string(), "]")));
+  };
+  judge_on("a", "x.csv");
+  judge_on("b", "z.csv");
+  testing::write_text(temp_ / "x.csv", table_of(2));
+  // The first value of one of the two sequences, behind its quality.
+  for (const std::string value : {"0.4,1,0.10", "0.8,1,0.11"}) {
+    testing::write_text(temp_ / "z.csv",
+                        replaced(table_of(2), value, value.substr(0, 8) + "55"));
+    const std::string told = refusal<ConfigError>([&] { compared({"a"}, {"b"}); });
+    EXPECT_THAT(told, HasSubstr("the measured values"));
+    for (const char* run : {"a", "b"}) EXPECT_THAT(told, HasSubstr((temp_ / run).string()));
+  }
+}
+
+TEST_F(JudgedRuns, StopWhileTheyAreScoredBesideTheirFloors) {
+  FloorTables tables;
+  tables["reactivity"] = {
+      {"2a3", "dms"}, at::full({2}, 0.5f), at::full({kTokens * kTokens * kTokens, 2}, 0.25f)};
+  write_floors(temp_ / "a/floors.json", tables);
+  struct Stopped {};
+  int64_t done = 0;
+  options_.advance = [&](int64_t sequences, int64_t) {
+    if (sequences == 0) throw Stopped();
+    done += sequences;
+  };
+  EXPECT_THROW(evaluated("a"), Stopped);
+  EXPECT_EQ(done, 12);
+}
+
 TEST_F(JudgedRuns, OfOtherTargetsAreComparedOnCommonColumns) {
   testing::write_run(temp_ / "d", replaced(pipeline_with("", 2), "{type: reactivity_head}",
                                            "{type: reactivity_head, targets: [dms]}"));

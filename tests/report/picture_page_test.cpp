@@ -115,5 +115,18 @@ TEST(HeatMap, OfALongSequenceStaysSmallAndKeepsItsPeaks) {
   EXPECT_EQ(heat_map_pooling(400), 1u);
 }
 
+TEST(PicturePage, APairTrackWithoutAContrastIsCalledSo) {
+  Picture even = full("even", 12);
+  even.pair_strength->values.assign(12 * 12, 0.5F);
+  EXPECT_THAT(html_of({even}), HasSubstr("off the diagonal all are alike (0.5)."));
+  const std::string single = html_of({full("single", 1)});
+  EXPECT_THAT(single, HasSubstr("there is none off the diagonal."));
+  for (const std::string& html : {html_of({even}), single}) {
+    EXPECT_EQ(xml_error(html), "");
+    EXPECT_THAT(html, Not(HasSubstr("nan")));
+    EXPECT_THAT(html, Not(HasSubstr("and the largest (")));
+  }
+}
+
 }  // namespace
 }  // namespace ribo

@@ -82,5 +82,11 @@ TEST(Profile, AnOutlierIsCutAndMarked) {
   EXPECT_EQ(svg.find(">1000<"), std::string::npos);      // the axis is that of the others
 }
 
+TEST(Profile, OfNothingIsEmpty) {
+  const std::string svg = profile_svg("", {{"2A3", {}}}, "x");
+  EXPECT_EQ(xml_error(svg), "");
+  EXPECT_EQ(count_of(svg, "<path"), 0u);
+}
+
 }  // namespace
 }  // namespace ribo

@@ -51,6 +51,31 @@ TEST(Estimates, WhatWasNotMeasuredDoesNotCount) {
   EXPECT_FALSE(estimate(rows, {3, 25}, mean_error, {200, 0}).interval);
 }
 
+TEST(Estimates, CanBeStopped) {
+  struct Stopped {};
+  const MetricRows rows = error_rows(20, 0.4, 0.1, 0, 1);
+  int64_t left = 150;
+  const Resampling resampling{200, 0, [&] {
+                                if (left-- == 0) throw Stopped();
+                              }};
+  EXPECT_THROW(estimate(rows, all_of(20), mean_error, resampling), Stopped);
+  left = 300;  // into the permutations
+  EXPECT_THROW(compare_paired({rows}, {rows}, mean_error, resampling), Stopped);
+}
+
+// Of a model that predicts NaN for one sequence, most resamples would hide that.
+TEST(Estimates, WhatIsNotANumberHasNoInterval) {
+  const MetricRows good = error_rows(20, 0.4, 0.1, 0, 1);
+  MetricRows bad = good;
+  bad.sums[4] = NAN;
+  EXPECT_TRUE(std::isnan(estimate(bad, all_of(20), mean_error, {200, 0}).value));
+  EXPECT_FALSE(estimate(bad, all_of(20), mean_error, {200, 0}).interval);
+  const PairedDifference d = compare_paired({good}, {bad}, mean_error, {200, 0});
+  EXPECT_TRUE(std::isnan(d.difference));
+  EXPECT_FALSE(d.interval);
+  EXPECT_EQ(d.p, 1);
+}
+
 TEST(PairedDifferences, OfEqualSidesAreNone) {
   const MetricRows rows = error_rows(50, 0.4, 0.1, 0.05, 1);
   const PairedDifference d = compare_paired({rows}, {rows}, mean_error, {500, 0});

@@ -34,6 +34,9 @@ class ReadCheckpointTest(unittest.TestCase):
         empty = pathlib.Path(self.folder.name) / "empty"
         empty.mkdir()
         self.assertIn(f"{empty}: is neither a run", script("read_checkpoint.py", empty, status=1))
+        text = pathlib.Path(self.folder.name) / "text"
+        text.write_text("id,sequence\na,ACGU\n")
+        self.assertIn(f"{text}: no safetensors file", script("read_checkpoint.py", text, status=1))
 
 
 if __name__ == "__main__":

@@ -76,8 +76,8 @@ Rows hold_out(Rows& rows, double fraction, uint64_t seed, bool require_sn_filter
 Schema<OpenVaccineSource::Options> OpenVaccineSource::schema() {
   Schema<Options> s(
       "Reactivity and four degradation profiles from JSON lines in the format of Kaggle's "
-      "OpenVaccine (train.json); only the first seq_scored positions have labels. Their errors, where "
-      "the files have them, are the stream error.reactivity.");
+      "OpenVaccine (train.json); only the first seq_scored positions have labels. Their errors, "
+      "where the files have them, are the stream error.reactivity.");
   s.param("train", &Options::train, "JSON-lines files of the training split");
   s.param("valid", &Options::valid,
           "JSON-lines files of the validation split; without any, valid_fraction is held out");

@@ -28,9 +28,9 @@ struct OpenVaccineRow {
 };
 
 /// All rows of the files, in their order. Keys: `id` or `seq_id`, `sequence`, `seq_length`,
-/// `seq_scored`; with labels also the five lists, `signal_to_noise` and `SN_filter`, and perhaps the
-/// lists of errors. Without `labels_required` a row may have none of the five lists. Throws Error
-/// `file:line: what; remedy`.
+/// `seq_scored`; with labels also the five lists, `signal_to_noise` and `SN_filter`, and perhaps
+/// the lists of errors. Without `labels_required` a row may have none of the five lists. Throws
+/// Error `file:line: what; remedy`.
 std::vector<OpenVaccineRow> read_openvaccine(const Paths& files, bool labels_required);
 
 }  // namespace ribo

@@ -1,4 +1,4 @@
-#include "predict/take_picture.h"
+#include "report/take_picture.h"
 
 #include <gmock/gmock.h>
 

@@ -1,4 +1,4 @@
-#include "predict/take_picture.h"
+#include "report/take_picture.h"
 
 #include <ATen/ATen.h>
 
