@@ -7,10 +7,11 @@
 
 namespace ribo {
 
-/// Called before LibTorch is loaded or allocates. Each update asks for the same memory again, but by
-/// default glibc returns large blocks to the system, which clears them anew: a quarter of the
-/// time of a small model with a pair track. Where lengths vary that takes more memory. And where LibTorch asks for huge pages for tensors of 2 MiB and
-/// more, a fresh one costs a page fault a 2 MiB instead of 512. What the environment says of either
+/// Called before LibTorch is loaded or allocates. Each update asks for the same memory again, but
+/// by default glibc returns large blocks to the system, which clears them anew: a quarter of the
+/// time of a small model with a pair track. Where lengths vary, keeping them takes more memory
+/// (docs/kernels.md). And where LibTorch asks for huge pages for tensors of 2 MiB and more, a fresh
+/// one costs a page fault a 2 MiB instead of 512. What the environment says of either
 /// (THP_MEM_ALLOC_ENABLE, MALLOC_MMAP_MAX_ ...) stands.
 inline void keep_memory() {
   setenv("THP_MEM_ALLOC_ENABLE", "1", 0);
