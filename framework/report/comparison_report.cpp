@@ -101,9 +101,7 @@ std::string to_json(const ComparisonReport& report) {
   }
   json["sequences"] = Json::array();
   for (size_t i = 0; i < report.sequences.size(); ++i) {
-    const ScoredSequence& s = report.sequences[i];
-    Json line = {{"id", s.id}, {"length", s.length}};
-    if (!s.signal_to_noise.empty()) line["signal_to_noise"] = json_numbers(s.signal_to_noise);
+    Json line = json_of(report.sequences[i]);
     for (const MetricComparison& m : report.metrics) {
       line["values"][m.name] = {{"A", json_number(m.a[i])}, {"B", json_number(m.b[i])}};
     }

@@ -152,9 +152,7 @@ std::string to_json(const EvaluationReport& report) {
   }
   json["sequences"] = Json::array();
   for (size_t i = 0; i < report.sequences.size(); ++i) {
-    const ScoredSequence& s = report.sequences[i];
-    Json line = {{"id", s.id}, {"length", s.length}};
-    if (!s.signal_to_noise.empty()) line["signal_to_noise"] = json_numbers(s.signal_to_noise);
+    Json line = json_of(report.sequences[i]);
     for (const MetricReport& metric : report.metrics) {
       line["values"][metric.name] = json_number(metric.by_sequence[i]);
     }

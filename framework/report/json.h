@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "report/statistics.h"
+#include "report/scores.h"
 
 namespace ribo {
 
@@ -25,6 +25,13 @@ inline nlohmann::ordered_json json_numbers(const std::vector<double>& values) {
 inline nlohmann::ordered_json json_of(const std::optional<Bounds>& bounds) {
   if (!bounds) return {};
   return json_numbers({bounds->low, bounds->high});
+}
+
+/// What a report says of a sequence in front of its values.
+inline nlohmann::ordered_json json_of(const ScoredSequence& s) {
+  nlohmann::ordered_json line = {{"id", s.id}, {"length", s.length}};
+  if (!s.signal_to_noise.empty()) line["signal_to_noise"] = json_numbers(s.signal_to_noise);
+  return line;
 }
 
 /// Ids and paths that are no UTF-8 lose what cannot be said.

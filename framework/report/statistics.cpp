@@ -57,6 +57,21 @@ std::optional<Bounds> percentile_interval(std::vector<double> values) {
   return Bounds{quantile(0.025), quantile(0.975)};
 }
 
+// The interval of value(drawn, random) over sequences drawn with replacement, as many as there are.
+template <class Value>
+std::optional<Bounds> bootstrap_interval(const std::vector<size_t>& measured,
+                                         const Resampling& resampling, const Value& value) {
+  Random random(resampling.seed);
+  std::vector<double> values;
+  std::vector<size_t> drawn(measured.size());
+  for (int64_t r = 0; r < resampling.count; ++r) {
+    if (resampling.before_each) resampling.before_each();
+    for (size_t& i : drawn) i = measured[random.below(measured.size())];
+    values.push_back(value(drawn, random));
+  }
+  return percentile_interval(std::move(values));
+}
+
 double value_of(const MetricRows& rows, const std::vector<size_t>& among, const Finish& finish) {
   std::vector<double> sums(rows.width);
   for (const size_t i : among) add(rows.row(i), sums);
@@ -100,16 +115,11 @@ std::optional<Bounds> difference_interval(const std::vector<MetricRows>& a,
                                           const Resampling& resampling) {
   const size_t df = a.size() + b.size() - 2;
   const double wide_a = widening(a.size(), df), wide_b = widening(b.size(), df);
-  Random random(resampling.seed);
-  std::vector<double> differences;
-  std::vector<size_t> drawn(measured.size());
-  for (int64_t r = 0; r < resampling.count; ++r) {
-    if (resampling.before_each) resampling.before_each();
-    for (size_t& i : drawn) i = measured[random.below(measured.size())];
-    const double value_a = drawn_value(a, drawn, wide_a, finish, random);
-    differences.push_back(drawn_value(b, drawn, wide_b, finish, random) - value_a);
-  }
-  return percentile_interval(std::move(differences));
+  return bootstrap_interval(measured, resampling,
+                            [&](const std::vector<size_t>& drawn, Random& random) {
+                              const double value_a = drawn_value(a, drawn, wide_a, finish, random);
+                              return drawn_value(b, drawn, wide_b, finish, random) - value_a;
+                            });
 }
 
 double permutation_p(const std::vector<MetricRows>& a, const std::vector<MetricRows>& b,
@@ -176,15 +186,10 @@ Estimate estimate(const MetricRows& rows, const std::vector<size_t>& among, cons
                [&](size_t i) { return is_measured(rows.row(i)); });
   Estimate out{measured.size(), value_of(rows, measured, finish), std::nullopt};
   if (measured.size() < 2 || std::isnan(out.value)) return out;
-  Random random(resampling.seed);
-  std::vector<double> values;
-  std::vector<size_t> drawn(measured.size());
-  for (int64_t r = 0; r < resampling.count; ++r) {
-    if (resampling.before_each) resampling.before_each();
-    for (size_t& i : drawn) i = measured[random.below(measured.size())];
-    values.push_back(value_of(rows, drawn, finish));
-  }
-  out.interval = percentile_interval(std::move(values));
+  out.interval = bootstrap_interval(
+      measured, resampling, [&](const std::vector<size_t>& drawn, Random&) {
+        return value_of(rows, drawn, finish);
+      });
   return out;
 }
 

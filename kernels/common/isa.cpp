@@ -22,8 +22,7 @@ bool has_amx() {
   constexpr long kRequest = 0x1023, kTileData = 18;
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kBf16) || !(d & kTile)) return false;
-  static const bool allowed = ::syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
-  return allowed;
+  return ::syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 }
 #endif
 

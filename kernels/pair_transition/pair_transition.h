@@ -22,8 +22,9 @@ namespace ribo::kernels {
 ///
 /// The hidden layer exists for a few positions at a time only and is computed again for the
 /// gradients; only the arguments are kept. On the CPU everything is computed in float32 (float64
-/// where x is), but under bf16 autocast products round their operands where the CPU has AVX512-BF16.
-/// Elsewhere products take autocast's type, or else x's. Differentiable once, in all but lengths; the same bits for any number of threads. Throws Error where shapes, types or
+/// where x is), but under bf16 autocast products round their operands where the CPU has
+/// AVX512-BF16. Elsewhere products take autocast's type, or else x's. Differentiable once, in all
+/// but lengths; the same bits for any number of threads. Throws Error where shapes, types or
 /// devices disagree.
 ///
 /// Source: Jumper et al. 2021 (AlphaFold), supplementary algorithm 15.
