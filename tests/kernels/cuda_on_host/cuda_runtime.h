@@ -5,6 +5,7 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -51,7 +52,8 @@ struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack{new char[kStack]};
   Stop stop = Stop::none;
-  double exchange[2];  // what a warp's exchange gives away; two, as the fastest is one ahead
+  // What a warp's exchange gives away; two, as the fastest is one ahead.
+  alignas(16) unsigned char exchange[2][64];
   int exchanges = 0;
   std::vector<Copy> copies;
 };
@@ -74,17 +76,54 @@ inline void run_thread() {
 
 inline void __syncthreads() { cuda_on_host::wait(cuda_on_host::Stop::block); }
 
+namespace cuda_on_host {
+
+/// What another lane of the warp gave at the same exchange().
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int mask) {
-  using namespace cuda_on_host;
+struct Given {
+  int turn;
+  T operator()(int lane) const {
+    T value;
+    std::memcpy(&value, fibers[threadIdx.x / 32 * 32 + static_cast<unsigned>(lane)].exchange[turn],
+                sizeof value);
+    return value;
+  }
+};
+
+/// All lanes of a warp meet and give a value each. Read before the next exchange but one.
+template <class T>
+Given<T> exchange(const T& value) {
+  static_assert(sizeof(T) <= sizeof Fiber::exchange[0]);
   const int turn = fibers[threadIdx.x].exchanges++ % 2;
-  fibers[threadIdx.x].exchange[turn] = value;
+  std::memcpy(fibers[threadIdx.x].exchange[turn], &value, sizeof value);
   wait(Stop::warp);
-  return static_cast<T>(fibers[threadIdx.x ^ static_cast<unsigned>(mask)].exchange[turn]);
+  return {turn};
 }
 
+}  // namespace cuda_on_host
+
+inline void __syncwarp(unsigned = ~0u) { cuda_on_host::wait(cuda_on_host::Stop::warp); }
+
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return cuda_on_host::exchange(value)(lane % 32);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return cuda_on_host::exchange(value)(static_cast<int>(threadIdx.x % 32) ^ mask);
+}
+
+#include "cuda_mma.h"
+
+namespace cuda_on_host {
+inline bool stopped_at(Stop stop) {
+  return std::all_of(fibers.begin(), fibers.end(), [&](const Fiber& f) { return f.stop == stop; });
+}
+}  // namespace cuda_on_host
+
 /// Runs the kernel `thread` for every thread of every block. Shared memory starts as NaN. All of a
-/// block's threads must meet the same barriers. Which thread goes first changes with every turn.
+/// block's threads must meet the same block barriers, all lanes the same of their warp. Which thread
+/// goes first changes with every turn.
 inline void run_on_host(int64_t blocks, int threads, const std::function<void()>& thread) {
   using namespace cuda_on_host;
   body = &thread;
@@ -100,13 +139,21 @@ inline void run_on_host(int64_t blocks, int threads, const std::function<void()>
       makecontext(&fiber.context, run_thread, 0);
       fiber.stop = Stop::none;
     }
-    for (int turn = 0; fibers[0].stop != Stop::end; ++turn) {
+    for (int turn = 0; !stopped_at(Stop::end); ++turn) {
+      const bool together = turn == 0 || stopped_at(Stop::block);
+      bool moved = false;
       for (int i = 0; i < threads; ++i) {
         threadIdx.x = static_cast<unsigned>(turn % 2 == 0 ? i : threads - 1 - i);
-        swapcontext(&scheduler, &fibers[threadIdx.x].context);
+        Fiber& fiber = fibers[threadIdx.x];
+        if (!together && fiber.stop != Stop::warp) continue;
+        moved = true;
+        swapcontext(&scheduler, &fiber.context);
       }
-      for (const Fiber& fiber : fibers) {
-        if (fiber.stop != fibers[0].stop) throw std::logic_error("threads wait at two barriers");
+      if (!moved) throw std::logic_error("threads wait at two barriers");
+      for (size_t i = 0; i < fibers.size(); ++i) {
+        if (fibers[i].stop != fibers[i / 32 * 32].stop) {
+          throw std::logic_error("lanes of a warp wait at two barriers");
+        }
       }
     }
   }
