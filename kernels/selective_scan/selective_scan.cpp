@@ -117,7 +117,7 @@ ScanOnDevice forward_cpu(const SelectiveScanArgs& a, bool keep) {
   args.last_state = last_state.mutable_data_ptr<T>();
   args.kept = keep ? kept.mutable_data_ptr<T>() : nullptr;
   with_isa([&](auto isa) { scan_forward<isa>(args); });
-  return {y.to(a.u.scalar_type()), last_state, kept};
+  return {y.to(a.u.scalar_type()), last_state, {kept, {}}};
 }
 
 template <class T>
@@ -186,13 +186,13 @@ ScanOnDevice forward_on_device(const SelectiveScanArgs& a, bool keep) {
                                          : forward_cpu<float>(a, keep);
 }
 
-SelectiveScanArgs backward_on_device(const SelectiveScanArgs& a, const at::Tensor& kept,
+SelectiveScanArgs backward_on_device(const SelectiveScanArgs& a, const ScanKept& kept,
                                      const at::Tensor& dy, const at::Tensor& dlast_state) {
 #ifdef RIBO_CUDA_VERSION
   if (a.u.is_cuda()) return scan_backward_on_cuda(a, kept, dy, dlast_state);
 #endif
-  return type_of_state(a) == at::kDouble ? backward_cpu<double>(a, kept, dy, dlast_state)
-                                         : backward_cpu<float>(a, kept, dy, dlast_state);
+  return type_of_state(a) == at::kDouble ? backward_cpu<double>(a, kept.states, dy, dlast_state)
+                                         : backward_cpu<float>(a, kept.states, dy, dlast_state);
 }
 
 using Optional = std::optional<at::Tensor>;
@@ -227,7 +227,7 @@ struct SelectiveScan : torch::autograd::Function<SelectiveScan> {
                                        delta_softplus, reverse);
     const ScanOnDevice out = forward_on_device(a, keep);
     ctx->save_for_backward({a.u, a.delta, a.A, a.B, a.C, a.D, a.z, a.delta_bias, a.initial_state,
-                            a.lengths, out.kept});
+                            a.lengths, out.kept.states, out.kept.ungated});
     ctx->saved_data["delta_softplus"] = delta_softplus;
     ctx->saved_data["reverse"] = reverse;
     ctx->set_materialize_grads(false);
@@ -250,7 +250,7 @@ struct SelectiveScan : torch::autograd::Function<SelectiveScan> {
                               saved[9],
                               ctx->saved_data["delta_softplus"].toBool(),
                               ctx->saved_data["reverse"].toBool()};
-    const SelectiveScanArgs d = backward_on_device(a, saved[10], grads[0], grads[1]);
+    const SelectiveScanArgs d = backward_on_device(a, {saved[10], saved[11]}, grads[0], grads[1]);
     variable_list out = {d.u, d.delta, d.A, d.B, d.C, d.D, d.z, d.delta_bias, d.initial_state};
     for (size_t i = 0; i < out.size(); ++i) {
       if (out[i].defined()) out[i] = out[i].to(saved[i].scalar_type());

@@ -6,6 +6,7 @@
 // walked through backwards.
 #pragma once
 
+#include "common/mma.cuh"
 #include "selective_scan/selective_scan_tile.cuh"
 
 namespace ribo::kernels {
@@ -15,233 +16,309 @@ template <class Io>
 struct Parts {
   Rows<Io> du, ddelta, dz;
   Real<Io>* d_initial_state;
-  /// [2, tiles, B, L, G, N]: dB, then dC, of each block's channels.
+  /// [tiles, B, strides, G, N, kLanes]: dB and dC of each block's channels at a stride's steps;
+  /// WarpSums says where.
   Real<Io>* coefficients;
   /// [B, segments, N + 2, D]: dA, dD, d(delta_bias).
   Real<Io>* channel;
 };
 
-/// Distance of two states' sums in shared memory: no bank conflicts.
-inline constexpr int kSumRow = 2 * kSteps + 1;
-
-/// Bytes of shared memory: a Lane for every thread and state, B and C, each warp's sums for dB and
-/// dC, two tiles of u, delta, z and dy.
 template <class Io>
-int64_t backward_shared(int64_t width, int64_t states) {
-  const int64_t sums = width / 32 * (states < kStateBlock ? states : kStateBlock) * kSumRow;
-  const int64_t reals = 2 * width * states + 2 * kStateBlock * kRow + (sums + 3) / 4 * 4;
-  return reals * static_cast<int64_t>(sizeof(Real<Io>)) +
-         2 * 4 * kSteps * width * static_cast<int64_t>(sizeof(Io));
+__host__ __device__ inline Shared<Io> backward_shared(int64_t states) {
+  // delta, delta u, dy', and dLoss/dx and dLoss/d(delta A) of each warp; u, delta, z, dy and the
+  // ungated y twice.
+  return {states, 2, 3 + 2 * kWays, 2 * 5 + Coefficients<Io, 2>::kTiles};
 }
 
-/// Lane i gets the sum of value[i] over the warp. Each exchange halves what a lane answers for: 31
-/// in all, where one sum after the other would take 160.
-template <int kCount, class T>
-__device__ inline T warp_sums(T (&value)[32]) {
+/// Sums of `value` over the lanes that differ from this one in kCount bits' worth of lane numbers,
+/// kMask the lowest: a lane gets the sum of one of the values. Each exchange halves what a lane
+/// answers for: 31 for 32 values, where one sum after the other would take 160.
+template <int kCount, int kMask, class T, int kSize>
+__device__ inline T halve(T (&value)[kSize]) {
   if constexpr (kCount == 1) {
     return value[0];
   } else {
     constexpr int kHalf = kCount / 2;
-    const bool upper = threadIdx.x & kHalf;
+    const bool upper = threadIdx.x & (kHalf * kMask);
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
       const T keep = upper ? value[i + kHalf] : value[i];
       const T give = upper ? value[i] : value[i + kHalf];
-      value[i] = keep + __shfl_xor_sync(~0u, give, kHalf);
+      value[i] = keep + __shfl_xor_sync(~0u, give, kHalf * kMask);
     }
-    return warp_sums<kHalf>(value);
+    return halve<kHalf, kMask>(value);
   }
 }
 
+/// Sums of 2 kSteps numbers over a warp's lanes: step i's parts of dB and of dC.
+template <class Io, class = void>
+class WarpSums {
+ public:
+  using T = Real<Io>;
+  /// From the last step to the first, or from any even one.
+  __device__ void add(int i, T d_b, T d_c) { value_[i] = d_b, value_[kSteps + i] = d_c; }
+  /// Every lane gets one of the sums.
+  __device__ T mine() { return halve<kLanes, 1>(value_); }
+  /// The lane that gets step i's sum for dB; that for dC is kOfC lanes on.
+  __device__ static int lane_of(int i) { return i; }
+  static constexpr int kOfC = kSteps;
+
+ private:
+  T value_[2 * kSteps] = {};
+};
+
+/// Where results are 16 bits wide, with the tensor cores: their TF32 keeps more. Two steps' numbers
+/// are a lane's share of A, and B has ones where it puts the sum over four lanes of each step into
+/// a column of its own. The eight fours are left to exchanges: 7 instead of 31.
+template <class Io>
+class WarpSums<Io, std::enable_if_t<sizeof(Io) == 2>> {
+ public:
+  __device__ void add(int i, float d_b, float d_c) {
+    if (i % 2 == 1) {
+      odd_b_ = d_b, odd_c_ = d_c;
+      return;
+    }
+    const auto column = threadIdx.x % 32 / 4;
+    const uint32_t b[2] = {column == static_cast<unsigned>(i) % 8 ? kOne : 0,
+                           column == static_cast<unsigned>(i) % 8 + 1 ? kOne : 0};
+    mma_16x8x8_tf32(fours_[i / 8], {bits(d_b), bits(d_c), bits(odd_b_), bits(odd_c_)}, b);
+  }
+  // A lane has, of eight steps, those that its number's last two bits choose, even and odd.
+  __device__ float mine() {
+    float value[8] = {fours_[0][0], fours_[0][1], fours_[0][2], fours_[0][3],
+                      fours_[1][0], fours_[1][1], fours_[1][2], fours_[1][3]};
+    return halve<8, 4>(value);
+  }
+  __device__ static int lane_of(int i) { return i / 8 * 16 + i % 2 * 4 + i % 8 / 2; }
+  static constexpr int kOfC = 8;
+
+ private:
+  static constexpr uint32_t kOne = 0x3f800000;
+  // TF32 drops the last bits. bfloat16 results don't notice, float16's would.
+  __device__ static uint32_t bits(float x) {
+    return __float_as_uint(x) + (std::is_same_v<Io, __half> ? 0x1000 : 0);
+  }
+
+  float fours_[2][4] = {};
+  float odd_b_ = 0, odd_c_ = 0;
+};
+
 /// `carries` [B, segments, N, D]: the gradient that enters each segment from behind; where that is
-/// null, there is one segment and `d_last_state` [B, D, N] enters (null: zero).
+/// null, there is one segment and `d_last_state` [B, D, N] enters (null: zero). `ungated`: y before
+/// the gate, wanted where there is one.
 template <class Io>
 __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
-    scan_backward_kernel(const Problem<Io> p, int64_t batch, const Rows<const Io> dy,
+    scan_backward_kernel(const Problem<Io> p, const Rows<const Io> dy, const Rows<const Io> ungated,
                          const Real<Io>* carries, const Real<Io>* d_last_state,
                          const Parts<Io> out) {
   using T = Real<Io>;
   const Place<Io> at(p);
-  const int width = at.width(), tile = kSteps * width;
-  Lane<T>* const lane = shared_memory<Lane<T>>() + threadIdx.x;
-  T* const shared = shared_memory<T>() + 2 * p.states * width;
-  T* const sums = shared + Coefficients<Io, 2>::kElements;  // [warps, states of a block, kSumRow]
-  const int warps = width / 32, sum_rows = min(p.states, kStateBlock);
-  Io* current = reinterpret_cast<Io*>(sums + (warps * sum_rows * kSumRow + 3) / 4 * 4);
-  Io* next = current + 4 * tile;  // u, delta, z, dy
+  constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
+  Lane<T>* const lanes = shared_memory<Lane<T>>() + at.lane;
+  T* const shared = shared_memory<T>() + 2 * p.states * kLanes;
+  T* const deltas = shared + Coefficients<Io, 2>::kElements;
+  T* const xs = deltas + kArray;
+  T* const d_scans = xs + kArray;
+  T* const d_xs = d_scans + kArray;
+  T* const d_decays = d_xs + kWays * kArray;
+  Io* current = reinterpret_cast<Io*>(d_decays + kWays * kArray);
+  Io* next = current + 5 * kTile;
+  Io* const copied = next + 5 * kTile;
   const int64_t outer = at.batch * p.segments + at.segment;
   // Rows of p.channels: dA, dD, d(delta_bias) so far.
   T* const d_channel = out.channel + at.by_row(outer, p.states + 2, 0);
-
-  for (int n = 0; n < p.states; ++n) {
+  for (int n = at.way; n < p.states; n += kWays) {
     T g = 0;
     if (at.active && carries) {
       g = carries[at.by_row(outer, p.states, n)];
     } else if (at.active && d_last_state) {
       g = d_last_state[at.by_channel(n)];
     }
-    lane[n * width] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), g};
+    lanes[n * kLanes] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), g};
+    if (at.active) d_channel[static_cast<int64_t>(n) * p.channels] = 0;
   }
-  if (at.active) {
-    for (int n = 0; n < p.states + 2; ++n) d_channel[static_cast<int64_t>(n) * p.channels] = 0;
-  }
+  const T skip = p.D ? p.D[at.channel] : T{0};
+  const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
+  T d_skip = 0, d_bias = 0;
 
-  Coefficients<Io, 2> coefficients(at, p.B, p.C);
+  Coefficients<Io, 2> coefficients(at, p.B, p.C, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 < at.begin) return;
-    at.load(p.u, t0, next);
-    at.load(p.delta, t0, next + tile);
-    if (p.z.data) at.load(p.z, t0, next + 2 * tile);
-    at.load(dy, t0, next + 3 * tile);
-    __pipeline_commit();
+    at.load(p.u, t0, next, 0);
+    at.load(p.delta, t0, next + kTile, 1);
+    at.load(dy, t0, next + 2 * kTile, 0);
+    if (p.z.data) {
+      at.load(p.z, t0, next + 3 * kTile, 1);
+      at.load(ungated, t0, next + 4 * kTile, 0);
+    }
     coefficients.fetch(t0, 0);
+    __pipeline_commit();
   };
   fetch(at.last_tile());
   for (int t0 = at.last_tile(); t0 >= at.begin; t0 -= kSteps) {
     Io* const arrived = next;
     next = current, current = arrived;
-    Io *const u = current, *const z = current + 2 * tile, *const d_y = current + 3 * tile;
-    coefficients.store(shared);
     __pipeline_wait_prior(0);
     __syncthreads();
-    T delta[kSteps], x[kSteps], d_scan[kSteps];  // x = delta u, d_scan = dy'
-    at.step_sizes(current + tile, t0, delta);
+    coefficients.turn();
+    Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias), own_x, own_d_scan;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      x[i] = delta[i] * at.get(u, i);
-      d_scan[i] = at.get(d_y, i);
+    for (int i = 0; i < kOwn; ++i) {
+      own_x.v[i] = own_delta.v[i] * at.get(current, i);
+      own_d_scan.v[i] = at.get(current + 2 * kTile, i);
     }
     if (p.z.data) {
+      T d_z[kOwn];
 #pragma unroll
-      for (int i = 0; i < kSteps; ++i) d_scan[i] *= at.get(z, i) * sigmoid(at.get(z, i));
+      for (int i = 0; i < kOwn; ++i) {
+        const T z = at.get(current + 3 * kTile, i), s = sigmoid(z);
+        const T of_scan = at.get(current + 4 * kTile, i);
+        d_z[i] = own_d_scan.v[i] * of_scan * s * (1 + z * (1 - s));
+        own_d_scan.v[i] *= z * s;
+      }
+      at.store(out.dz, t0, [&](int i) { return d_z[i]; });
     }
+    at.own_steps(deltas) = own_delta;
+    at.own_steps(xs) = own_x;
+    at.own_steps(d_scans) = own_d_scan;
+    __syncthreads();
 
-    // Sums over the states: the scan's output, dLoss/dx, and log2(e) times the part of dLoss/ddelta
-    // that comes through the decay.
-    T scanned[kSteps] = {}, d_x[kSteps] = {}, d_decay[kSteps] = {};
-    const T* start = p.checkpoints + at.by_row(at.batch * p.strides + t0 / kSteps, p.states, 0);
-    T next_start = at.active ? start[0] : T{0};
+    // Sums over the warp's states: dLoss/dx, and log2(e) times the part of dLoss/ddelta that comes
+    // through the decay.
+    T delta[kSteps], x[kSteps], d_x[kSteps] = {}, d_decay[kSteps] = {};
+    at.read(deltas, delta);
+    at.read(xs, x);
+    const Quad<T>* const d_scan = at.steps(d_scans);
+    const int quads = (at.end - t0 + 3) / 4;
+    const int64_t stride = at.batch * p.strides + t0 / kSteps;
+    const int64_t of_ways = static_cast<int64_t>(kWays) * p.channels;
+    const T* start = p.checkpoints + at.by_row(stride, p.states, at.way);
+    T* d_a = d_channel + static_cast<int64_t>(at.way) * p.channels;
+    const int64_t part = (static_cast<int64_t>(at.tile) * p.batch * p.strides + stride) * p.groups;
+    T* sums = out.coefficients + ((part + at.group) * p.states + at.way) * kLanes + at.lane;
+    T next_start = at.way < p.states ? *start : T{0};
     for (int n0 = 0; n0 < p.states; n0 += kStateBlock) {
       if (n0 > 0) {
-        coefficients.store(shared);
+        __pipeline_wait_prior(0);
+        __syncthreads();
+        coefficients.turn();
         __syncthreads();
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
         coefficients.fetch(t0, to);
+        __pipeline_commit();
       } else {
         fetch(t0 - kSteps);
       }
-      for (int n = n0; n < to; ++n) {
-        const Quad<T>* b = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
-        const Quad<T>* c = reinterpret_cast<const Quad<T>*>(shared + (kStateBlock + n - n0) * kRow);
-        auto [rate, g] = lane[n * width];
-        const int64_t row = static_cast<int64_t>(n) * p.channels;
-        const T h0 = next_start;
-        if (at.active && n + 1 < p.states) next_start = start[row + p.channels];
-        T d_rate = at.active ? d_channel[row] : T{0};
-        T decay[kSteps], value[2 * kSteps];  // value: first the states, then dB and dC
-        T h = h0;
-#pragma unroll
-        for (int i = 0; i < kSteps; ++i) {
-          decay[i] = power_of_2(delta[i] * rate);
-          h = decay[i] * h + x[i] * b[i / 4].v[i % 4];
-          value[kSteps + i] = h;
-          scanned[i] += c[i / 4].v[i % 4] * h;
+      const auto states = [&](auto full) {
+        constexpr bool kFull = decltype(full)::value;
+        for (int n = n0 + at.way; n < to; n += kWays) {
+          const Quad<T>* b = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
+          const Quad<T>* c = b + kStateBlock * kRow / 4;
+          const T rate = lanes[n * kLanes].rate;
+          T g = lanes[n * kLanes].carry;
+          const T h0 = next_start;
+          start += of_ways;
+          if (n + kWays < p.states) next_start = *start;
+          T d_rate = *d_a;
+          T decay[kSteps], h[kSteps];
+          T state = h0;
+          each_step<kFull, false>(quads, [&](int i) {
+            decay[i] = power_of_2(delta[i] * rate);
+            state = decay[i] * state + x[i] * b[i / 4].v[i % 4];
+            h[i] = state;
+          });
+          WarpSums<Io> sum;
+          each_step<kFull, true>(quads, [&](int i) {
+            const T d_y = d_scan[i / 4].v[i % 4];
+            g += c[i / 4].v[i % 4] * d_y;
+            d_x[i] += g * b[i / 4].v[i % 4];
+            sum.add(i, g * x[i], h[i] * d_y);
+            g *= decay[i];
+            const T d_exponent = g * (i > 0 ? h[i - 1] : h0);
+            d_decay[i] += d_exponent * rate;
+            d_rate += d_exponent * delta[i];
+          });
+          lanes[n * kLanes].carry = g;
+          if (at.active) *d_a = d_rate;
+          d_a += of_ways;
+          *sums = sum.mine();
+          sums += kWays * kLanes;
         }
-#pragma unroll
-        for (int i = kSteps - 1; i >= 0; --i) {
-          g += c[i / 4].v[i % 4] * d_scan[i];
-          d_x[i] += g * b[i / 4].v[i % 4];
-          value[i] = g * x[i];
-          value[kSteps + i] *= d_scan[i];
-          g *= decay[i];
-          const T d_exponent = g * (i > 0 ? value[kSteps + i - 1] : h0);
-          d_decay[i] += d_exponent * rate;
-          d_rate += d_exponent * delta[i];
-        }
-        lane[n * width].carry = g;
-        if (at.active) d_channel[row] = d_rate;
-        const int warp = static_cast<int>(threadIdx.x) / 32;
-        sums[(warp * sum_rows + n - n0) * kSumRow + threadIdx.x % 32] = warp_sums<32>(value);
-      }
-      __syncthreads();
-
-      // The block's sums go out; the next store of B and C does not touch them.
-#pragma unroll 1
-      for (int i = static_cast<int>(threadIdx.x); i < 2 * kSteps << p.log_states; i += width) {
-        const int n = i & ((1 << p.log_states) - 1), row = i >> p.log_states;
-        const int step = row % kSteps, tensor = row / kSteps;
-        if (n >= to - n0 || t0 + step >= at.end) continue;
-        T sum = 0;
-        for (int warp = 0; warp < warps; ++warp) sum += sums[(warp * sum_rows + n) * kSumRow + row];
-        const int64_t to_row =
-            ((tensor * p.tiles + at.tile) * batch + at.batch) * p.length + at.position(t0 + step);
-        out.coefficients[(to_row * p.groups + at.group) * p.states + n0 + n] = sum;
+      };
+      if (quads >= kSteps / 4) {
+        states(std::true_type{});
+      } else {
+        states(std::false_type{});
       }
     }
 
-    const T skip = p.D ? p.D[at.channel] : T{0};
-    const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
-    T d_skip = 0, d_bias = 0;
-    if (p.z.data) {
-#pragma unroll
-      for (int i = 0; i < kSteps; ++i) {
-        const T z_i = at.get(z, i), s = sigmoid(z_i), ungated = scanned[i] + skip * at.get(u, i);
-        at.put(z, i, at.get(d_y, i) * ungated * s * (1 + z_i * (1 - s)));
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const T u_i = at.get(u, i);
-      d_decay[i] = u_i * d_x[i] + d_decay[i] * static_cast<T>(1 / kLog2E);
-      d_skip += d_scan[i] * u_i;
-      at.put(u, i, delta[i] * d_x[i] + skip * d_scan[i]);
-    }
-    if (p.delta_softplus) {
-#pragma unroll
-      for (int i = 0; i < kSteps; ++i) d_decay[i] *= sigmoid(at.get(current + tile, i) + bias);
-    }
-#pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      d_bias += i < at.end - t0 ? d_decay[i] : T{0};
-      at.put(current + tile, i, d_decay[i]);
-    }
-    if (at.active) {
-      d_channel[static_cast<int64_t>(p.states) * p.channels] += d_skip;
-      d_channel[static_cast<int64_t>(p.states + 1) * p.channels] += d_bias;
-    }
+    at.leave(d_xs, d_x);
+    at.leave(d_decays, d_decay);
     __syncthreads();
-    at.store(out.du, t0, u);
-    at.store(out.ddelta, t0, current + tile);
-    if (p.z.data) at.store(out.dz, t0, z);
+    const Quad<T> of_x = at.sum(d_xs), of_decay = at.sum(d_decays);
+    own_delta = at.own_steps(deltas), own_d_scan = at.own_steps(d_scans);
+    T d_delta[kOwn], d_u[kOwn];
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const T u = at.get(current, i);
+      d_delta[i] = u * of_x.v[i] + of_decay.v[i] * static_cast<T>(1 / kLog2E);
+      if (p.delta_softplus) d_delta[i] *= sigmoid(at.get(current + kTile, i) + bias);
+      d_skip += own_d_scan.v[i] * u;
+      d_bias += t0 + at.own() + i < at.end ? d_delta[i] : T{0};
+      d_u[i] = own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i];
+    }
+    at.store(out.ddelta, t0, [&](int i) { return d_delta[i]; });
+    at.store(out.du, t0, [&](int i) { return d_u[i]; });
   }
 
+  d_skip = at.sum_of_ways(d_skip, deltas);
+  d_bias = at.sum_of_ways(d_bias, deltas);
+  if (at.active && at.way == 0) {
+    d_channel[static_cast<int64_t>(p.states) * p.channels] = d_skip;
+    d_channel[static_cast<int64_t>(p.states + 1) * p.channels] = d_bias;
+  }
   at.clear_padding(out.du);
   at.clear_padding(out.ddelta);
   if (p.z.data) at.clear_padding(out.dz);
   if (out.d_initial_state && at.active && at.segment == 0) {
-    for (int n = 0; n < p.states; ++n) {
-      out.d_initial_state[at.by_channel(n)] = lane[n * width].carry;
+    for (int n = at.way; n < p.states; n += kWays) {
+      out.d_initial_state[at.by_channel(n)] = lanes[n * kLanes].carry;
     }
   }
 }
 
-/// dB and dC [B, L, G, N] from the blocks' parts. A thread is one element of dB, then of dC.
+/// dB and dC [B, L, G, N] from the blocks' parts. A thread is one element of a part.
 template <class Io>
-__global__ void add_coefficients_kernel(const Problem<Io> p, int64_t batch, const Real<Io>* parts,
-                                        Io* dB, Io* dC) {
-  const int64_t row = static_cast<int64_t>(p.groups) * p.states, count = batch * p.length * row;
-  int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= 2 * count) return;
-  const int64_t tensor = i / count;
-  i %= count;
-  const int64_t position = i / row % p.length, b = i / row / p.length;
-  Real<Io> sum = 0;
-  if (!p.lengths || position < p.lengths[b]) {
-    for (int tile = 0; tile < p.tiles; ++tile) sum += parts[(tensor * p.tiles + tile) * count + i];
+__global__ void add_coefficients_kernel(const Problem<Io> p, const Real<Io>* parts, Io* dB,
+                                        Io* dC) {
+  const int64_t of_stride = static_cast<int64_t>(p.groups) * p.states * kLanes;
+  const int64_t count = static_cast<int64_t>(p.batch) * p.strides * of_stride;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const int lane = static_cast<int>(i % kLanes);
+  int step = 0;
+  bool of_b = true;
+#pragma unroll
+  for (int j = 0; j < kSteps; ++j) {
+    const int lane_of_b = WarpSums<Io>::lane_of(j);
+    if (lane == lane_of_b || lane == lane_of_b + WarpSums<Io>::kOfC) {
+      step = j, of_b = lane == lane_of_b;
+    }
   }
-  (tensor == 0 ? dB : dC)[i] = narrow<Io>(sum);
+  const int64_t stride = i / of_stride, b = stride / p.strides;
+  const int64_t t = stride % p.strides * kSteps + step;
+  if (t >= p.length) return;
+  int64_t length = p.length;
+  if (p.lengths) length = min(max(p.lengths[b], int64_t{0}), length);
+  Real<Io> sum = 0;
+  if (t < length) {
+    for (int tile = 0; tile < p.tiles; ++tile) sum += parts[tile * count + i];
+  }
+  const int64_t position = t < length && p.reverse ? length - 1 - t : t;
+  const int64_t column = i % of_stride / kLanes;
+  (of_b ? dB : dC)[(b * p.length + position) * (of_stride / kLanes) + column] = narrow<Io>(sum);
 }
 
 /// dA [D, N], dD and d(delta_bias) [D] from the parts [count, N + 2, D]. A thread is one (row, d).

@@ -103,15 +103,18 @@ ScanOnDevice scan_forward_on_cuda(const SelectiveScanArgs& a, bool keep) {
   const at::Tensor kept =
       keep ? in.empty({scan.batch, strides, scan.states, scan.channels}, in.real) : at::Tensor();
   const at::Tensor scratch = in.empty({cuda_scan_scratch(scan, false)}, in.real);
+  const at::Tensor ungated =
+      keep && a.z.defined() ? in.empty(a.u.sizes(), in.io) : at::Tensor();
   scan.checkpoints = keep ? kept.mutable_data_ptr() : nullptr;
+  scan.ungated = ungated.defined() ? ungated.mutable_data_ptr() : nullptr;
   scan.scratch = scratch.mutable_data_ptr();
   scan.y = y.mutable_data_ptr();
   scan.last_state = last_state.mutable_data_ptr();
   expect_success(cuda_scan_forward(scan, c10::cuda::getCurrentCUDAStream()));
-  return {y.to(a.u.scalar_type()), last_state, kept};
+  return {y.to(a.u.scalar_type()), last_state, {kept, ungated}};
 }
 
-SelectiveScanArgs scan_backward_on_cuda(const SelectiveScanArgs& a, const at::Tensor& kept,
+SelectiveScanArgs scan_backward_on_cuda(const SelectiveScanArgs& a, const ScanKept& kept,
                                         const at::Tensor& dy, const at::Tensor& dlast_state) {
   const c10::cuda::CUDAGuard device(a.u.device());
   const Problem in(a);
@@ -121,7 +124,8 @@ SelectiveScanArgs scan_backward_on_cuda(const SelectiveScanArgs& a, const at::Te
   const at::Tensor dlast =
       dlast_state.defined() ? dlast_state.to(in.real).contiguous() : at::Tensor();
   const at::Tensor scratch = in.empty({cuda_scan_scratch(scan, true)}, in.real);
-  scan.checkpoints = kept.mutable_data_ptr();
+  scan.checkpoints = kept.states.mutable_data_ptr();
+  scan.ungated = kept.ungated.defined() ? kept.ungated.mutable_data_ptr() : nullptr;
   scan.scratch = scratch.mutable_data_ptr();
   scan.dy = rows(dy_rows);
   scan.d_last_state = pointer(dlast);

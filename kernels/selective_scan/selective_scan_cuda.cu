@@ -23,62 +23,56 @@ auto with_type(CudaScanIo io, F&& f) {
   }
 }
 
-// Channels of a block: as many as a group has and three blocks' shared memory holds. Both
-// directions cut alike.
-int log_width(const CudaScanProblem& s) {
-  constexpr int64_t kWanted = 72 * 1024;
-  int log = 5;
-  while (1 << log < std::min<int64_t>(kScanThreads, s.channels / s.groups)) ++log;
-  return with_type(s.io, [&](auto io) {
-    while (log > 5 && backward_shared<decltype(io)>(int64_t{1} << log, s.states) > kWanted) --log;
-    return log;
-  });
-}
-
-int64_t tiles(const CudaScanProblem& s) {
-  return ceil_div(s.channels / s.groups, int64_t{1} << log_width(s));
-}
+int64_t tiles(const CudaScanProblem& s) { return ceil_div(s.channels / s.groups, kLanes); }
 
 int64_t strides(const CudaScanProblem& s) { return ceil_div(s.length, kCudaScanStride); }
+
+// [B, strides, G, N, kLanes]: what a tile of channels adds to dB and dC.
+int64_t coefficient_elements(const CudaScanProblem& s) {
+  return s.batch * strides(s) * s.groups * s.states * kLanes;
+}
 
 // [B, segments, N, D] and [B, segments, D] of the chain.
 int64_t chain_elements(const CudaScanProblem& s) {
   return s.segments > 1 ? s.batch * s.segments * (s.states + 1) * s.channels : 0;
 }
 
-bool in_pieces(int64_t elements, size_t size) {
-  return elements * static_cast<int64_t>(size) % 16 == 0;
-}
-
-// Io: const or not, as the data.
+// Io: const or not, as the data. `of_group` elements of a group lie side by side.
 template <class Io, class Void>
-Rows<Io> rows(const CudaScanProblem& s, Void* data, int64_t batch, int64_t step) {
-  const bool vectors = reinterpret_cast<uintptr_t>(data) % 16 == 0 &&
-                       in_pieces(batch, sizeof(Io)) && in_pieces(step, sizeof(Io)) &&
-                       in_pieces(s.channels / s.groups, sizeof(Io));
-  return {static_cast<Io*>(data), batch, static_cast<int>(step), vectors};
+Rows<Io> rows(Void* data, int64_t batch, int64_t step, int64_t of_group, int64_t piece) {
+  const auto in_pieces = [&](int64_t elements) {
+    return elements * static_cast<int64_t>(sizeof(Io)) % piece == 0;
+  };
+  const bool pieces = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data)) % piece == 0 &&
+                      in_pieces(batch) && in_pieces(step) && in_pieces(of_group);
+  return {static_cast<Io*>(data), batch, static_cast<int>(step), pieces};
 }
 template <class Io>
 Rows<const Io> input(const CudaScanProblem& s, const CudaScanRows& x) {
-  return rows<const Io>(s, x.data, x.batch, x.step);
+  return rows<const Io>(x.data, x.batch, x.step, s.channels / s.groups, 16);
+}
+template <class Io>
+Rows<const Io> coefficients(const CudaScanProblem& s, const CudaScanRows& x) {
+  return rows<const Io>(x.data, x.batch, x.step, s.states, kWord<Io>);
 }
 template <class Io>
 Rows<Io> output(const CudaScanProblem& s, void* data) {
-  return rows<Io>(s, data, s.length * s.channels, s.channels);
+  return rows<Io>(data, s.length * s.channels, s.channels, s.channels / s.groups, 16);
 }
 
 template <class Io>
 Problem<Io> typed(const CudaScanProblem& s) {
   using T = Real<Io>;
   Problem<Io> p{};
+  p.batch = static_cast<int>(s.batch);
   p.length = static_cast<int>(s.length);
   p.channels = static_cast<int>(s.channels);
   p.groups = static_cast<int>(s.groups);
   p.states = static_cast<int>(s.states);
-  p.log_width = log_width(s);
   p.tiles = static_cast<int>(tiles(s));
   p.strides = static_cast<int>(strides(s));
-  while (1 << p.log_states < std::min<int64_t>(s.states, kStateBlock)) ++p.log_states;
+  constexpr int64_t kOfWord = kWord<Io> / static_cast<int64_t>(sizeof(Io));
+  while (kOfWord << p.log_words < std::min<int64_t>(s.states, kStateBlock)) ++p.log_words;
   p.segments = static_cast<int>(s.segments);
   p.segment_steps = static_cast<int>(ceil_div(strides(s), s.segments)) * kCudaScanStride;
   p.delta_softplus = s.delta_softplus;
@@ -87,8 +81,8 @@ Problem<Io> typed(const CudaScanProblem& s) {
   p.u = input<Io>(s, s.u);
   p.delta = input<Io>(s, s.delta);
   p.z = input<Io>(s, s.z);
-  p.B = input<Io>(s, s.B);
-  p.C = input<Io>(s, s.C);
+  p.B = coefficients<Io>(s, s.B);
+  p.C = coefficients<Io>(s, s.C);
   p.A = static_cast<const T*>(s.A);
   p.D = static_cast<const T*>(s.D);
   p.delta_bias = static_cast<const T*>(s.delta_bias);
@@ -105,10 +99,9 @@ cudaError_t chain(const Problem<Io>& p, int64_t batch, int64_t blocks, const Row
                   const Real<Io>* first, Real<Io>* ends, cudaStream_t stream) {
   const int64_t elements = batch * p.states * p.channels;
   Real<Io>* totals = ends + elements * p.segments;
-  const int width = 1 << p.log_width;
-  const int64_t shared = forward_shared<Io>(width, p.states, 1, 3);
   const cudaError_t error =
-      launch(segment_kernel<Io, kBackward>, blocks, width, shared, stream, p, dy, ends, totals);
+      launch(segment_kernel<Io, kBackward>, blocks, kScanThreads,
+             segment_shared<Io>(p.states).size(), stream, p, dy, ends, totals);
   if (error != cudaSuccess) return error;
   return launch(chain_kernel<Io, kBackward>, ceil_div(elements, kThreads), kThreads, 0, stream, p,
                 batch, first, totals, ends);
@@ -126,9 +119,9 @@ cudaError_t forward(const CudaScanForward& s, cudaStream_t stream) {
         chain<Io, false>(p, s.batch, blocks, Rows<const Io>{}, p.initial_state, starts, stream);
     if (error != cudaSuccess) return error;
   }
-  const int width = 1 << p.log_width;
-  return launch(scan_kernel<Io>, blocks, width, forward_shared<Io>(width, p.states, 2, 3), stream,
-                p, starts, output<Io>(s, s.y), static_cast<T*>(s.last_state));
+  return launch(scan_kernel<Io>, blocks, kScanThreads, forward_shared<Io>(p.states).size(), stream,
+                p, starts, output<Io>(s, s.y), output<Io>(s, s.ungated),
+                static_cast<T*>(s.last_state));
 }
 
 template <class Io>
@@ -136,7 +129,7 @@ cudaError_t backward(const CudaScanBackward& s, cudaStream_t stream) {
   using T = Real<Io>;
   const Problem<Io> p = typed<Io>(s);
   const int64_t blocks = s.batch * p.segments * p.groups * p.tiles;
-  const int64_t coefficients = s.batch * s.length * s.groups * s.states;
+  const int64_t elements = coefficient_elements(s);
   const Rows<const Io> dy = input<Io>(s, s.dy);
   const T* const d_last_state = static_cast<const T*>(s.d_last_state);
   T* scratch = static_cast<T*>(s.scratch);
@@ -153,15 +146,14 @@ cudaError_t backward(const CudaScanBackward& s, cudaStream_t stream) {
                         output<Io>(s, s.dz),
                         static_cast<T*>(s.d_initial_state),
                         scratch,
-                        scratch + 2 * p.tiles * coefficients};
-  const int width = 1 << p.log_width;
-  cudaError_t error =
-      launch(scan_backward_kernel<Io>, blocks, width, backward_shared<Io>(width, p.states), stream,
-             p, s.batch, dy, carries, d_last_state, parts);
+                        scratch + p.tiles * elements};
+  cudaError_t error = launch(scan_backward_kernel<Io>, blocks, kScanThreads,
+                             backward_shared<Io>(p.states).size(), stream, p, dy,
+                             input<Io>(s, {s.ungated, s.length * s.channels, s.channels}),
+                             carries, d_last_state, parts);
   if (error != cudaSuccess) return error;
-  error =
-      launch(add_coefficients_kernel<Io>, ceil_div(2 * coefficients, kThreads), kThreads, 0, stream,
-             p, s.batch, parts.coefficients, static_cast<Io*>(s.dB), static_cast<Io*>(s.dC));
+  error = launch(add_coefficients_kernel<Io>, ceil_div(elements, kThreads), kThreads, 0, stream,
+                 p, parts.coefficients, static_cast<Io*>(s.dB), static_cast<Io*>(s.dC));
   if (error != cudaSuccess) return error;
   return launch(add_channels_kernel<Io>, ceil_div((s.states + 2) * s.channels, kThreads), kThreads,
                 0, stream, p, s.batch * s.segments, parts.channel, static_cast<T*>(s.dA),
@@ -180,7 +172,7 @@ int64_t cuda_scan_segments(const CudaScanProblem& s, int multiprocessors) {
 
 int64_t cuda_scan_scratch(const CudaScanProblem& s, bool backward) {
   if (!backward) return chain_elements(s);
-  return chain_elements(s) + 2 * tiles(s) * s.batch * s.length * s.groups * s.states +
+  return chain_elements(s) + tiles(s) * coefficient_elements(s) +
          s.batch * s.segments * (s.states + 2) * s.channels;
 }
 

@@ -40,6 +40,8 @@ struct CudaScanProblem {
   /// Real [B, ceil(L / kCudaScanStride), N, D]: the state before every stride. Forward fills it
   /// unless it is null; backward reads it.
   void* checkpoints = nullptr;
+  /// Io [B, L, D], contiguous: y before the gate, written and read likewise where there is z.
+  void* ungated = nullptr;
   void* scratch = nullptr;  // Real [cuda_scan_scratch()]
 };
 

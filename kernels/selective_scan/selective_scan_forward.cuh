@@ -5,108 +5,139 @@
 
 namespace ribo::kernels {
 
-/// Bytes of shared memory: a Lane for every thread and state, B and C, two tiles of each input.
 template <class Io>
-int64_t forward_shared(int64_t width, int64_t states, int64_t coefficients, int64_t inputs) {
-  const int64_t reals = 2 * width * states + coefficients * kStateBlock * kRow;
-  return reals * static_cast<int64_t>(sizeof(Real<Io>)) +
-         2 * inputs * kSteps * width * static_cast<int64_t>(sizeof(Io));
+__host__ __device__ inline Shared<Io> forward_shared(int64_t states) {
+  // delta, delta u, y of each warp; u, delta, z twice.
+  return {states, 2, 2 + kWays, 2 * 3 + Coefficients<Io, 2>::kTiles};
 }
 
 /// y and the last state, from `starts` [B, segments, N, D], the state before each segment; where
-/// that is null, there is one segment and it starts from initial_state.
+/// that is null, there is one segment and it starts from initial_state. `ungated` gets y before the
+/// gate, if it is given.
 template <class Io>
-__global__ void __launch_bounds__(kScanThreads)
+__global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     scan_kernel(const Problem<Io> p, const Real<Io>* starts, const Rows<Io> y,
-                Real<Io>* last_state) {
+                const Rows<Io> ungated, Real<Io>* last_state) {
   using T = Real<Io>;
   const Place<Io> at(p);
-  const int width = at.width(), tile = kSteps * width;
-  Lane<T>* const lane = shared_memory<Lane<T>>() + threadIdx.x;
-  T* const shared = shared_memory<T>() + 2 * p.states * width;
-  Io* current = reinterpret_cast<Io*>(shared + Coefficients<Io, 2>::kElements);
-  Io* next = current + 3 * tile;
-  for (int n = 0; n < p.states; ++n) {
+  constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
+  Lane<T>* const lanes = shared_memory<Lane<T>>() + at.lane;
+  T* const shared = shared_memory<T>() + 2 * p.states * kLanes;
+  T* const deltas = shared + Coefficients<Io, 2>::kElements;
+  T* const xs = deltas + kArray;
+  T* const outs = xs + kArray;
+  Io* current = reinterpret_cast<Io*>(outs + kWays * kArray);
+  Io* next = current + 3 * kTile;
+  Io* const copied = next + 3 * kTile;
+  for (int n = at.way; n < p.states; n += kWays) {
     T h = 0;
     if (starts) {
       h = starts[at.by_row(at.batch * p.segments + at.segment, p.states, n)];
     } else if (p.initial_state) {
       h = p.initial_state[at.by_channel(n)];
     }
-    lane[n * width] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), h};
+    lanes[n * kLanes] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), h};
   }
   const T skip = p.D ? p.D[at.channel] : T{0};
+  const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
 
-  Coefficients<Io, 2> coefficients(at, p.B, p.C);
+  Coefficients<Io, 2> coefficients(at, p.B, p.C, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 >= at.end) return;
-    at.load(p.u, t0, next);
-    at.load(p.delta, t0, next + tile);
-    if (p.z.data) at.load(p.z, t0, next + 2 * tile);
-    __pipeline_commit();
+    at.load(p.u, t0, next, 0);
+    at.load(p.delta, t0, next + kTile, 1);
+    if (p.z.data) at.load(p.z, t0, next + 2 * kTile, 0);
     coefficients.fetch(t0, 0);
+    __pipeline_commit();
   };
   fetch(at.begin);
   for (int t0 = at.begin; t0 < at.end; t0 += kSteps) {
     Io* const arrived = next;
     next = current, current = arrived;
-    coefficients.store(shared);
     __pipeline_wait_prior(0);
     __syncthreads();
-    T delta[kSteps], x[kSteps], out[kSteps];
-    at.step_sizes(current + tile, t0, delta);
+    coefficients.turn();
+    const Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias);
+    Quad<T> own_x;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const T u = at.get(current, i);
-      x[i] = delta[i] * u;
-      out[i] = skip * u;
+    for (int i = 0; i < kOwn; ++i) {
+      own_x.v[i] = own_delta.v[i] * at.get(current, i);
     }
+    at.own_steps(deltas) = own_delta;
+    at.own_steps(xs) = own_x;
+    __syncthreads();
 
+    const bool keeps = p.checkpoints && at.active;
+    T* checkpoint =
+        p.checkpoints + at.by_row(at.batch * p.strides + t0 / kSteps, p.states, at.way);
+    T delta[kSteps], x[kSteps], out[kSteps] = {};
+    at.read(deltas, delta);
+    at.read(xs, x);
+    const int quads = (at.end - t0 + 3) / 4;
     for (int n0 = 0; n0 < p.states; n0 += kStateBlock) {
       if (n0 > 0) {
+        __pipeline_wait_prior(0);
         __syncthreads();
-        coefficients.store(shared);
+        coefficients.turn();
         __syncthreads();
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
         coefficients.fetch(t0, to);
+        __pipeline_commit();
       } else {
         fetch(t0 + kSteps);
       }
-      for (int n = n0; n < to; ++n) {
-        const Quad<T>* b = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
-        const Quad<T>* c = reinterpret_cast<const Quad<T>*>(shared + (kStateBlock + n - n0) * kRow);
-        auto [rate, h] = lane[n * width];
-        if (p.checkpoints && at.active) {
-          p.checkpoints[at.by_row(at.batch * p.strides + t0 / kSteps, p.states, n)] = h;
+      const auto states = [&](auto full) {
+        for (int n = n0 + at.way; n < to; n += kWays) {
+          const Quad<T>* b = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
+          const Quad<T>* c = b + kStateBlock * kRow / 4;
+          const T rate = lanes[n * kLanes].rate;
+          T h = lanes[n * kLanes].carry;
+          if (keeps) *checkpoint = h;
+          checkpoint += static_cast<int64_t>(kWays) * p.channels;
+          each_step<decltype(full)::value, false>(quads, [&](int i) {
+            h = power_of_2(delta[i] * rate) * h + x[i] * b[i / 4].v[i % 4];
+            out[i] += c[i / 4].v[i % 4] * h;
+          });
+          lanes[n * kLanes].carry = h;
         }
-#pragma unroll
-        for (int i = 0; i < kSteps; ++i) {
-          h = power_of_2(delta[i] * rate) * h + x[i] * b[i / 4].v[i % 4];
-          out[i] += c[i / 4].v[i % 4] * h;
-        }
-        lane[n * width].carry = h;
+      };
+      if (quads >= kSteps / 4) {
+        states(std::true_type{});
+      } else {
+        states(std::false_type{});
       }
     }
 
-    if (p.z.data) {
+    at.leave(outs, out);
+    __syncthreads();
+    Quad<T> total = at.sum(outs);
 #pragma unroll
-      for (int i = 0; i < kSteps; ++i) {
-        const T z = at.get(current + 2 * tile, i);
-        out[i] *= z * sigmoid(z);
+    for (int i = 0; i < kOwn; ++i) total.v[i] += skip * at.get(current, i);
+    const auto values = [&](int i) { return total.v[i]; };
+    if (p.z.data) {
+      if (ungated.data) at.store(ungated, t0, values);
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) {
+        const T z = at.get(current + 2 * kTile, i);
+        total.v[i] *= z * sigmoid(z);
       }
     }
-#pragma unroll
-    for (int i = 0; i < kSteps; ++i) at.put(current, i, out[i]);
-    __syncthreads();
-    at.store(y, t0, current);
+    at.store(y, t0, values);
   }
 
   at.clear_padding(y);
   if (at.active && at.segment == p.segments - 1) {
-    for (int n = 0; n < p.states; ++n) last_state[at.by_channel(n)] = lane[n * width].carry;
+    for (int n = at.way; n < p.states; n += kWays) {
+      last_state[at.by_channel(n)] = lanes[n * kLanes].carry;
+    }
   }
+}
+
+template <class Io>
+__host__ __device__ inline Shared<Io> segment_shared(int64_t states) {
+  return {states, 1, 2, 2 * 3 + Coefficients<Io, 1>::kTiles};
 }
 
 /// Step one of three where there are several segments. Every segment on its own, from zero: forward
@@ -118,23 +149,27 @@ __global__ void __launch_bounds__(kScanThreads)
     segment_kernel(const Problem<Io> p, const Rows<const Io> dy, Real<Io>* ends, Real<Io>* totals) {
   using T = Real<Io>;
   const Place<Io> at(p);
-  const int width = at.width(), tile = kSteps * width;
-  Lane<T>* const lane = shared_memory<Lane<T>>() + threadIdx.x;
-  T* const shared = shared_memory<T>() + 2 * p.states * width;
-  Io* current = reinterpret_cast<Io*>(shared + Coefficients<Io, 1>::kElements);
-  Io* next = current + 3 * tile;
-  for (int n = 0; n < p.states; ++n) {
-    lane[n * width] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), T{0}};
+  constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
+  Lane<T>* const lanes = shared_memory<Lane<T>>() + at.lane;
+  T* const shared = shared_memory<T>() + 2 * p.states * kLanes;
+  T* const deltas = shared + Coefficients<Io, 1>::kElements;
+  T* const xs = deltas + kArray;
+  Io* current = reinterpret_cast<Io*>(xs + kArray);
+  Io* next = current + 3 * kTile;
+  Io* const copied = next + 3 * kTile;
+  for (int n = at.way; n < p.states; n += kWays) {
+    lanes[n * kLanes] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), T{0}};
   }
+  const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
 
-  Coefficients<Io, 1> coefficients(at, kBackward ? p.C : p.B, p.C);
+  Coefficients<Io, 1> coefficients(at, kBackward ? p.C : p.B, p.C, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 < at.begin || t0 >= at.end) return;
-    at.load(kBackward ? dy : p.u, t0, next);
-    at.load(p.delta, t0, next + tile);
-    if (kBackward && p.z.data) at.load(p.z, t0, next + 2 * tile);
-    __pipeline_commit();
+    at.load(kBackward ? dy : p.u, t0, next, 0);
+    at.load(p.delta, t0, next + kTile, 1);
+    if (kBackward && p.z.data) at.load(p.z, t0, next + 2 * kTile, 0);
     coefficients.fetch(t0, 0);
+    __pipeline_commit();
   };
   const int first = kBackward ? at.last_tile() : at.begin;
   const int stride = kBackward ? -kSteps : kSteps;
@@ -143,55 +178,64 @@ __global__ void __launch_bounds__(kScanThreads)
   for (int t0 = first; t0 >= at.begin && t0 < at.end; t0 += stride) {
     Io* const arrived = next;
     next = current, current = arrived;
-    coefficients.store(shared);
     __pipeline_wait_prior(0);
     __syncthreads();
-    T delta[kSteps], x[kSteps];
-    at.step_sizes(current + tile, t0, delta);
+    coefficients.turn();
+    const Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias);
+    Quad<T> own_x;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      x[i] = at.get(current, i);
-      if (!kBackward) x[i] *= delta[i];
-      total += delta[i];
-    }
-    if (kBackward && p.z.data) {
-#pragma unroll
-      for (int i = 0; i < kSteps; ++i) {
-        const T z = at.get(current + 2 * tile, i);
-        x[i] *= z * sigmoid(z);
+    for (int i = 0; i < kOwn; ++i) {
+      total += own_delta.v[i];
+      own_x.v[i] = at.get(current, i);
+      if (!kBackward) {
+        own_x.v[i] *= own_delta.v[i];
+      } else if (p.z.data) {
+        const T z = at.get(current + 2 * kTile, i);
+        own_x.v[i] *= z * sigmoid(z);
       }
     }
+    at.own_steps(deltas) = own_delta;
+    at.own_steps(xs) = own_x;
+    __syncthreads();
 
+    T delta[kSteps], x[kSteps];
+    at.read(deltas, delta);
+    at.read(xs, x);
     for (int n0 = 0; n0 < p.states; n0 += kStateBlock) {
       if (n0 > 0) {
-        coefficients.store(shared);
+        __pipeline_wait_prior(0);
+        __syncthreads();
+        coefficients.turn();
         __syncthreads();
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
         coefficients.fetch(t0, to);
+        __pipeline_commit();
       } else {
         fetch(t0 + stride);
       }
-      for (int n = n0; n < to; ++n) {
+      for (int n = n0 + at.way; n < to; n += kWays) {
         const Quad<T>* w = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
-        auto [rate, h] = lane[n * width];
-#pragma unroll
-        for (int j = 0; j < kSteps; ++j) {
-          const int i = kBackward ? kSteps - 1 - j : j;
+        const T rate = lanes[n * kLanes].rate;
+        T h = lanes[n * kLanes].carry;
+        each_step<true, kBackward>(kSteps / 4, [&](int i) {
           const T decay = power_of_2(delta[i] * rate), drive = x[i] * w[i / 4].v[i % 4];
           h = kBackward ? decay * (h + drive) : decay * h + drive;
-        }
-        lane[n * width].carry = h;
+        });
+        lanes[n * kLanes].carry = h;
       }
       __syncthreads();
     }
   }
 
+  total = at.sum_of_ways(total, deltas);
   if (!at.active) return;
   const int64_t outer = at.batch * p.segments + at.segment;
-  totals[at.by_row(outer, 1, 0)] = total;
-  for (int n = 0; n < p.states; ++n) ends[at.by_row(outer, p.states, n)] = lane[n * width].carry;
+  if (at.way == 0) totals[at.by_row(outer, 1, 0)] = total;
+  for (int n = at.way; n < p.states; n += kWays) {
+    ends[at.by_row(outer, p.states, n)] = lanes[n * kLanes].carry;
+  }
 }
 
 /// Step two: replaces each segment's end by what enters the segment. `first` [B, D, N] enters the

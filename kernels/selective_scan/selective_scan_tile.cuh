@@ -1,11 +1,12 @@
 // What every kernel of the scan is made of.
 //
-// A block owns up to kScanThreads neighbouring channels of one sequence and one group, a thread one
-// channel (consecutive lanes, consecutive addresses), and walks through a segment of the steps in
-// tiles of kSteps. Within a tile the loop over the states is the outer one: a thread holds one
-// state and everything of its channel's kSteps steps in registers, whatever the number of states.
-// B and C of the tile lie in shared memory for all of the block's channels. Everything else of a
-// tile goes through shared memory only because the block copies it in 16-byte pieces, a tile ahead.
+// A block owns up to 32 neighbouring channels of one sequence and one group, a lane of each warp one
+// of them (consecutive lanes, consecutive addresses), and walks through a segment of the steps in
+// tiles of kSteps. Its kWays warps share the states: warp w has every kWays-th from w on. Within a
+// tile the loop over a warp's states is the outer one, so that a thread holds one state and
+// everything of its channel's kSteps steps in registers, whatever the number of states. What is
+// asked of a step and channel once, before and after the states, each thread does for its own
+// kOwn steps, and the rest of the block gets it through shared memory.
 #pragma once
 
 #include <cuda_pipeline.h>
@@ -16,10 +17,13 @@
 namespace ribo::kernels {
 
 inline constexpr int kSteps = kCudaScanStride;
-inline constexpr int kScanThreads = 128;
+inline constexpr int kLanes = 32;
+inline constexpr int kWays = 4;
+inline constexpr int kScanThreads = kLanes * kWays;
+inline constexpr int kOwn = kSteps / kWays;
 // States whose B and C are in shared memory at a time.
 inline constexpr int kStateBlock = 32;
-// Distance of two states' coefficients there: whole 16 bytes, few bank conflicts.
+// Distance of two rows of kSteps numbers there: whole 16 bytes, and no bank conflicts.
 inline constexpr int kRow = kSteps + 4;
 
 /// A tensor [B, L, ...] of Io or const Io; strides in elements.
@@ -28,17 +32,17 @@ struct Rows {
   Io* data;
   int64_t batch;
   int step;
-  bool vectors;  // [B, L, D] only: a group's rows start and end at multiples of 16 bytes
+  bool pieces;  // a group's rows start and end where pieces do: of 16 bytes, of kWord for B and C
 };
 
 /// CudaScanProblem with types, and how it is cut into blocks.
 template <class Io>
 struct Problem {
-  int length, channels, groups, states;
-  int log_width, tiles;  // 2^log_width channels of a block (a thread each), blocks of a group
+  int batch, length, channels, groups, states;
+  int tiles;                    // blocks of a group
   int segments, segment_steps;  // segment_steps is a multiple of kSteps
   int strides;                  // ceil(length / kSteps)
-  int log_states;               // 2^log_states >= min(states, kStateBlock)
+  int log_words;                // 2^log_words words hold the states of a block of states
   bool delta_softplus, reverse;
   const int64_t* lengths;
   Rows<const Io> u, delta, z, B, C;
@@ -46,26 +50,48 @@ struct Problem {
   Real<Io>* checkpoints;
 };
 
-/// A thread's share of shared memory for one state: log2(e) A, and what goes from step to step.
+/// A channel's share of shared memory for one state: log2(e) A, and what goes from step to step.
 template <class T>
 struct alignas(2 * sizeof(T)) Lane {
   T rate, carry;
 };
 
-/// Four steps' coefficients of a state.
+/// Four steps of a state, or of a channel.
 template <class T>
 struct alignas(16) Quad {
   T v[4];
+};
+static_assert(kOwn == 4);
+
+/// Bytes of B and C that are copied at a time.
+template <class Io>
+inline constexpr int kWord = sizeof(Io) < 4 ? 4 : static_cast<int>(sizeof(Io));
+
+/// Elements of Real between the starts of a block's arrays in shared memory, in their order: a Lane
+/// for every state and channel; coefficients; `rows` arrays [kLanes, kRow] of steps; tiles of Io.
+template <class Io>
+struct Shared {
+  int64_t lanes, coefficients, rows, tiles;
+
+  /// Bytes.
+  __host__ __device__ int64_t size() const {
+    return (2 * lanes * kLanes + coefficients * kStateBlock * kRow + rows * kLanes * kRow) *
+               static_cast<int64_t>(sizeof(Real<Io>)) +
+           tiles * kSteps * kLanes * static_cast<int64_t>(sizeof(Io));
+  }
 };
 
 /// Where a block and its thread stand, and how it copies.
 template <class Io>
 struct Place {
+  using T = Real<Io>;
+  static constexpr int kTile = kSteps * kLanes;  // elements
   const Problem<Io>& p;
   int64_t batch;
   int tile, group, segment;
-  int columns;  // channels of the block
-  int channel;  // of the thread, if it is active; if not, one that exists
+  int first, columns;  // the block's channels
+  int lane, way;       // of the thread
+  int channel;    // of the thread, if it is active; if not, one that exists
   bool active;
   int length, begin, end;  // of the sequence; the segment's steps
 
@@ -74,10 +100,12 @@ struct Place {
     tile = static_cast<int>(block % p.tiles), block /= p.tiles;
     group = static_cast<int>(block % p.groups), block /= p.groups;
     segment = static_cast<int>(block % p.segments), batch = block / p.segments;
-    const int of_group = p.channels / p.groups, first = tile << p.log_width;
-    columns = min(1 << p.log_width, of_group - first);
-    active = static_cast<int>(threadIdx.x) < columns;
-    channel = group * of_group + first + (active ? static_cast<int>(threadIdx.x) : 0);
+    const int of_group = p.channels / p.groups;
+    first = group * of_group + tile * kLanes;
+    columns = min(kLanes, of_group - tile * kLanes);
+    lane = static_cast<int>(threadIdx.x) % kLanes, way = static_cast<int>(threadIdx.x) / kLanes;
+    active = lane < columns;
+    channel = first + (active ? lane : 0);
     length = p.length;
     if (p.lengths) {
       const int64_t given = p.lengths[batch];
@@ -87,56 +115,60 @@ struct Place {
     end = min(begin + p.segment_steps, length);
   }
 
-  __device__ int width() const { return static_cast<int>(blockDim.x); }
-
   /// The first step of the segment's last tile; below `begin` if there is no step.
   __device__ int last_tile() const {
     return end > begin ? begin + (end - 1 - begin) / kSteps * kSteps : begin - kSteps;
   }
 
+  /// The thread's own steps of a tile are this one and the kOwn - 1 after it.
+  __device__ int own() const { return way * kOwn; }
+
   /// Steps count from the end in the reverse direction.
   __device__ int position(int t) const { return p.reverse ? length - 1 - t : t; }
 
   /// Offset of step t in a sequence of x.
-  template <class T>
-  __device__ int64_t row(const Rows<T>& x, int t) const {
+  template <class Element>
+  __device__ int64_t row(const Rows<Element>& x, int t) const {
     return static_cast<int64_t>(position(t)) * x.step;
   }
 
-  /// Starts to copy the block's channels at the kSteps steps from t0 to `tile` [kSteps, width] in
-  /// shared memory; zeros where there is no step or no channel.
-  __device__ void load(const Rows<const Io>& x, int t0, Io* tile) const {
-    const Io* const from = x.data + batch * x.batch + channel - (active ? threadIdx.x : 0);
-    if (x.vectors) {
-      pieces([&](int step, int column) {
+  /// Starts to copy the block's channels at the kSteps steps from t0 to `tile` [kSteps, kLanes] in
+  /// shared memory; zeros where there is no step or no channel. Where half of the warps are enough,
+  /// `turn` says which.
+  __device__ void load(const Rows<const Io>& x, int t0, Io* tile, int turn) const {
+    const Io* const from = x.data + (batch * x.batch + first);
+    if (x.pieces) {
+      constexpr int kPiece = 16 / sizeof(Io), kOfRow = kLanes / kPiece, kCount = kSteps * kOfRow;
+      const int rank = (static_cast<int>(threadIdx.x) + turn * kCount) % kScanThreads;
+#pragma unroll
+      for (int i = 0; i < kCount; i += kScanThreads) {
+        const int piece = i + rank, step = piece / kOfRow, column = piece % kOfRow * kPiece;
+        if (kCount < kScanThreads && piece >= kCount) break;
         const bool there = t0 + step < end && column < columns;
-        const int64_t offset = there ? row(x, t0 + step) + column : 0;
-        __pipeline_memcpy_async(tile + step * width() + column, from + offset, 16, there ? 0 : 16);
-      });
+        const Io* const at = there ? from + (row(x, t0 + step) + column) : x.data;
+        __pipeline_memcpy_async(tile + piece * kPiece, at, 16, there ? 0 : 16);
+      }
     } else {
 #pragma unroll 1
-      for (int step = 0; step < kSteps; ++step) {
+      for (int i = 0; i < kOwn; ++i) {
+        const int step = own() + i;
         const bool there = t0 + step < end && active;
-        tile[step * width() + threadIdx.x] =
-            there ? from[row(x, t0 + step) + threadIdx.x] : narrow<Io>(Real<Io>{0});
+        tile[step * kLanes + lane] = there ? from[row(x, t0 + step) + lane] : narrow<Io>(T{0});
       }
     }
   }
 
-  /// Writes what the block's threads have put into `tile`, where there are steps and channels.
-  __device__ void store(const Rows<Io>& x, int t0, const Io* tile) const {
-    Io* const to = x.data + batch * x.batch + channel - (active ? threadIdx.x : 0);
-    if (x.vectors) {
-      pieces([&](int step, int column) {
-        if (t0 + step >= end || column >= columns) return;
-        *reinterpret_cast<uint4*>(to + row(x, t0 + step) + column) =
-            *reinterpret_cast<const uint4*>(tile + step * width() + column);
-      });
-    } else if (active) {
-#pragma unroll 1
-      for (int step = 0; step < min(kSteps, end - t0); ++step) {
-        to[row(x, t0 + step) + threadIdx.x] = tile[step * width() + threadIdx.x];
-      }
+  /// How many of the thread's own steps there are in the tile at t0 to write.
+  __device__ int count(int t0) const { return active ? end - t0 - own() : 0; }
+
+  /// Writes values(i) to the thread's channel at its own steps i, if they are there.
+  template <class F>
+  __device__ void store(const Rows<Io>& x, int t0, F&& values) const {
+    Io* to = x.data + (batch * x.batch + row(x, t0 + own()) + channel);
+    const int step = p.reverse ? -x.step : x.step;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      if (i < count(t0)) to[i * static_cast<int64_t>(step)] = narrow<Io>(values(i));
     }
   }
 
@@ -144,30 +176,70 @@ struct Place {
   __device__ void clear_padding(const Rows<Io>& x) const {
     if (!active) return;
     const int to = min(begin + p.segment_steps, p.length);
-    for (int64_t t = max(begin, length); t < to; ++t) {
-      x.data[batch * x.batch + t * x.step + channel] = narrow<Io>(Real<Io>{0});
+    for (int64_t t = max(begin, length) + way; t < to; t += kWays) {
+      x.data[batch * x.batch + t * x.step + channel] = narrow<Io>(T{0});
     }
   }
 
-  /// The thread's channel of a tile.
-  __device__ Real<Io> get(const Io* tile, int step) const {
-    return widen(tile[step * width() + threadIdx.x]);
-  }
-  __device__ void put(Io* tile, int step, Real<Io> x) const {
-    tile[step * width() + threadIdx.x] = narrow<Io>(x);
-  }
+  /// The thread's channel of a tile at its i-th own step.
+  __device__ T get(const Io* tile, int i) const { return widen(tile[(own() + i) * kLanes + lane]); }
 
-  /// delta after bias and softplus; zero where there is no step, so that the state passes.
-  __device__ void step_sizes(const Io* tile, int t0, Real<Io> (&delta)[kSteps]) const {
-    const Real<Io> bias = p.delta_bias ? p.delta_bias[channel] : Real<Io>{0};
+  /// delta at the thread's own steps after bias and softplus; zero where there is no step, so that
+  /// the state passes.
+  __device__ Quad<T> step_sizes(const Io* tile, int t0, T bias) const {
+    Quad<T> delta;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) delta[i] = get(tile, i) + bias;
+    for (int i = 0; i < kOwn; ++i) delta.v[i] = get(tile, i) + bias;
     if (p.delta_softplus) {
 #pragma unroll
-      for (int i = 0; i < kSteps; ++i) delta[i] = softplus(delta[i]);
+      for (int i = 0; i < kOwn; ++i) delta.v[i] = softplus<Io>(delta.v[i]);
     }
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) delta[i] = i < end - t0 ? delta[i] : Real<Io>{0};
+    for (int i = 0; i < kOwn; ++i) delta.v[i] = t0 + own() + i < end ? delta.v[i] : T{0};
+    return delta;
+  }
+
+  /// The thread's channel of an array [kLanes, kRow] in shared memory: all its steps, or its own.
+  __device__ Quad<T>* steps(T* rows) const { return reinterpret_cast<Quad<T>*>(rows + lane * kRow); }
+  __device__ Quad<T>& own_steps(T* rows) const { return steps(rows)[way]; }
+  __device__ void read(T* rows, T (&values)[kSteps]) const {
+#pragma unroll
+    for (int q = 0; q < kSteps / 4; ++q) {
+      const Quad<T> four = steps(rows)[q];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) values[4 * q + i] = four.v[i];
+    }
+  }
+  /// Leaves a warp's values for sum(); `ways` are kWays arrays.
+  __device__ void leave(T* ways, const T (&values)[kSteps]) const {
+#pragma unroll
+    for (int q = 0; q < kSteps / 4; ++q) {
+      Quad<T> four;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) four.v[i] = values[4 * q + i];
+      steps(ways + way * kLanes * kRow)[q] = four;
+    }
+  }
+  /// The sum over the warps at the thread's own steps.
+  __device__ Quad<T> sum(T* ways) const {
+    Quad<T> total = own_steps(ways);
+#pragma unroll
+    for (int w = 1; w < kWays; ++w) {
+      const Quad<T> more = own_steps(ways + w * kLanes * kRow);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) total.v[i] += more.v[i];
+    }
+    return total;
+  }
+  /// The sum over the warps of a number a thread, for the first one; `rows` is an array.
+  __device__ T sum_of_ways(T value, T* rows) const {
+    __syncthreads();
+    rows[lane * kRow + way] = value;
+    __syncthreads();
+    T total = 0;
+#pragma unroll
+    for (int w = 0; w < kWays; ++w) total += rows[lane * kRow + w];
+    return total;
   }
 
   /// Index of (row n, channel) of the outer-th [rows, D].
@@ -178,75 +250,83 @@ struct Place {
   __device__ int64_t by_channel(int n) const {
     return (batch * p.channels + channel) * p.states + n;
   }
-
- private:
-  /// f(step, column) for this thread's share of a tile's 16-byte pieces.
-  template <class F>
-  __device__ void pieces(F&& f) const {
-    constexpr int kPiece = 16 / sizeof(Io), kLog = kPiece == 8 ? 3 : kPiece == 4 ? 2 : 1;
-    const int log_row = p.log_width - kLog;
-    const int step = static_cast<int>(threadIdx.x) >> log_row;
-    const int column = (static_cast<int>(threadIdx.x) & ((1 << log_row) - 1)) * kPiece;
-#pragma unroll
-    for (int i = 0; i < kSteps; i += kPiece) f(i + step, column);
-  }
 };
 
-/// B or C or both (kTensors = 2), read a block of states ahead. In shared memory the coefficient of
-/// state n0 + n at step t0 + i is at [tensor][n][i], in rows of kRow.
+/// f(i) for i = 0 ... kSteps - 1, or the steps of the first `quads` quads where not kFull; from the
+/// last to the first where kDown. Unrolled, so that i may index registers.
+template <bool kFull, bool kDown, class F>
+__device__ inline void each_step(int quads, F&& f) {
+#pragma unroll
+  for (int j = 0; j < kSteps / 4; ++j) {
+    const int q = kDown ? kSteps / 4 - 1 - j : j;
+    if (kFull || q < quads) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) f(4 * q + (kDown ? 3 - i : i));
+    }
+  }
+}
+
+/// B or C or both (kTensors = 2), a block of states at a time: copied as they are, ahead of time,
+/// and then turned. The coefficient of state n0 + n at step t0 + i is at [tensor][n][i] of `turned`,
+/// in rows of kRow.
 template <class Io, int kTensors>
 class Coefficients {
+  using T = Real<Io>;
+
  public:
-  static constexpr int kElements = kTensors * kStateBlock * kRow;
+  static constexpr int kElements = kTensors * kStateBlock * kRow;    // of Real, turned
+  static constexpr int kCopied = kTensors * kSteps * kStateBlock;    // of Io
+  static constexpr int kTiles = kCopied / (kSteps * kLanes);         // the room that takes
 
   __device__ Coefficients(const Place<Io>& place, const Rows<const Io>& first,
-                          const Rows<const Io>& second)
-      : place_(place), first_(first), second_(second) {}
+                          const Rows<const Io>& second, T* turned, Io* copied)
+      : place_(place), first_(first), second_(second), turned_(turned), copied_(copied) {}
 
-  /// Starts to read the states from n0 at the steps from t0.
+  /// Starts to copy the states from n0 at the steps from t0; what was copied before has been turned.
   __device__ void fetch(int t0, int n0) {
-    t0_ = t0, n0_ = n0;
+    const int states = place_.p.states;
+    constexpr int kOfWord = kWord<Io> / static_cast<int>(sizeof(Io));
+    const int log = place_.p.log_words, rows = kScanThreads >> log;
+    const int n = (static_cast<int>(threadIdx.x) & ((1 << log) - 1)) * kOfWord;
+    for (int row = static_cast<int>(threadIdx.x) >> log; row < kTensors * kSteps; row += rows) {
+      const Rows<const Io>& x = kTensors == 1 || row < kSteps ? first_ : second_;
+      const int t = t0 + row % kSteps;
+      const Io* const from =
+          x.data + (place_.batch * x.batch + place_.group * states + n0) + place_.row(x, t) + n;
+      Io* const to = copied_ + row * kStateBlock + n;
+      const bool there = t < place_.end && n0 + n < states;
+      if (x.pieces) {
+        __pipeline_memcpy_async(to, there ? from : x.data, kWord<Io>, there ? 0 : kWord<Io>);
+      } else {
 #pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      if (row(j) < kRows) ahead_[j] = element(row(j));
+        for (int i = 0; i < kOfWord; ++i) {
+          to[i] = there && n0 + n + i < states ? from[i] : narrow<Io>(T{0});
+        }
+      }
     }
   }
 
-  /// Writes what fetch() began. Nobody may still be reading `shared`.
-  __device__ void store(Real<Io>* shared) const {
-    Real<Io>* const to = shared + state() * kRow;
+  /// What has arrived. Nobody may still be reading what was turned before.
+  __device__ void turn() const {
+    constexpr int kQuads = kSteps / 4;
+    constexpr int kLogOfWord = sizeof(Io) == 2 ? 1 : 0;
+    const int log = place_.p.log_words + kLogOfWord, states = 1 << log;
+    const int n = static_cast<int>(threadIdx.x) & (states - 1);
+    for (int i = static_cast<int>(threadIdx.x) >> log; i < kTensors * kQuads;
+         i += kScanThreads >> log) {
+      const Io* const from = copied_ + i * 4 * kStateBlock + n;
+      Quad<T> four;
 #pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      if (row(j) < kRows) to[slot(row(j))] = widen(ahead_[j]);
+      for (int j = 0; j < 4; ++j) four.v[j] = widen(from[j * kStateBlock]);
+      reinterpret_cast<Quad<T>*>(turned_ + (i / kQuads * kStateBlock + n) * kRow)[i % kQuads] = four;
     }
-#pragma unroll 1
-    for (int j = kAhead; row(j) < kRows; ++j) to[slot(row(j))] = widen(element(row(j)));
   }
 
  private:
-  static constexpr int kRows = kTensors * kSteps;  // a row: one step of one tensor
-  // Reads in flight: all that 128 threads need for 16 states of B and C.
-  static constexpr int kAhead = 4;
-
-  // Threads stand in rows of a power of two, at least the number of states.
-  __device__ int state() const {
-    return static_cast<int>(threadIdx.x) & ((1 << place_.p.log_states) - 1);
-  }
-  __device__ int row(int j) const {
-    return static_cast<int>((threadIdx.x + j * blockDim.x) >> place_.p.log_states);
-  }
-  __device__ Io element(int row) const {
-    const Rows<const Io>& x = kTensors == 1 || row < kSteps ? first_ : second_;
-    const int t = t0_ + row % kSteps, n = n0_ + state();
-    if (t >= place_.end || n >= place_.p.states) return narrow<Io>(Real<Io>{0});
-    return x.data[place_.batch * x.batch + place_.row(x, t) + (place_.group * place_.p.states + n)];
-  }
-  __device__ static int slot(int row) { return row / kSteps * (kStateBlock * kRow) + row % kSteps; }
-
   const Place<Io>& place_;
   const Rows<const Io>&first_, &second_;
-  Io ahead_[kAhead];
-  int t0_ = 0, n0_ = 0;
+  T* const turned_;
+  Io* const copied_;
 };
 
 }  // namespace ribo::kernels

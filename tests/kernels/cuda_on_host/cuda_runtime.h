@@ -18,6 +18,7 @@
 
 #define __global__
 #define __device__
+#define __host__
 #define __shared__
 #define __launch_bounds__(...)
 
@@ -33,6 +34,12 @@ namespace ribo::kernels {
 inline uint4 shared_bytes[256 * 1024 / sizeof(uint4)];  // what shared_memory() of cuda.cuh declares
 }
 
+inline uint32_t __float_as_uint(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+inline float __log2f(float x) { return std::log2(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 using std::max;
 using std::min;

@@ -148,7 +148,8 @@ Tensors run(const Case& c, Tensors in, const Tensors& weights) {
   auto checkpoints = poisoned(
       T{}, (c.length + kCudaScanStride - 1) / kCudaScanStride * c.batch * c.states * c.channels);
   f.checkpoints = checkpoints.data();
-  auto y = poisoned(Io{}, rows * c.channels);
+  auto y = poisoned(Io{}, rows * c.channels), ungated = y;
+  if (c.z) f.ungated = ungated.data();
   auto last = poisoned(T{}, bdn);
   f.y = y.data(), f.last_state = last.data();
   auto scratch = poisoned(T{}, cuda_scan_scratch(f, false));
@@ -319,7 +320,7 @@ TEST_P(CudaScanOnHost, EveryTypeAgreesWithDouble) {
   for (auto* tensors : {&in, &weights}) {
     for (auto& [name, x] : *tensors) x = from(to<__nv_bfloat16>(x));
   }
-  compare(run<__nv_bfloat16>(c, in, weights), 5e-3);
+  compare(run<__nv_bfloat16>(c, in, weights), 8e-3);  // dz is rounded twice
   compare(run<__half>(c, in, weights), 1e-3);
 }
 
