@@ -142,14 +142,17 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
   T d_skip = 0, d_bias = 0;
 
   Coefficients<Io, 2> coefficients(at, p.B, p.C, shared, copied);
+  const Incoming<Io> in_u(at, p.u, 0), in_delta(at, p.delta, 1), in_dy(at, dy, 0);
+  const Incoming<Io> in_z(at, p.z, 1), in_ungated(at, ungated, 0);
+  const Outgoing<Io> to_du(at, out.du), to_ddelta(at, out.ddelta), to_dz(at, out.dz);
   const auto fetch = [&](int t0) {
     if (t0 < at.begin) return;
-    at.load(p.u, t0, next, 0);
-    at.load(p.delta, t0, next + kTile, 1);
-    at.load(dy, t0, next + 2 * kTile, 0);
+    in_u.fetch(t0, next);
+    in_delta.fetch(t0, next + kTile);
+    in_dy.fetch(t0, next + 2 * kTile);
     if (p.z.data) {
-      at.load(p.z, t0, next + 3 * kTile, 1);
-      at.load(ungated, t0, next + 4 * kTile, 0);
+      in_z.fetch(t0, next + 3 * kTile);
+      in_ungated.fetch(t0, next + 4 * kTile);
     }
     coefficients.fetch(t0, 0);
     __pipeline_commit();
@@ -176,7 +179,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
         d_z[i] = own_d_scan.v[i] * of_scan * s * (1 + z * (1 - s));
         own_d_scan.v[i] *= z * s;
       }
-      at.store(out.dz, t0, [&](int i) { return d_z[i]; });
+      to_dz.store(t0, [&](int i) { return d_z[i]; });
     }
     at.own_steps(deltas) = own_delta;
     at.own_steps(xs) = own_x;
@@ -269,8 +272,8 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
       d_bias += t0 + at.own() + i < at.end ? d_delta[i] : T{0};
       d_u[i] = own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i];
     }
-    at.store(out.ddelta, t0, [&](int i) { return d_delta[i]; });
-    at.store(out.du, t0, [&](int i) { return d_u[i]; });
+    to_ddelta.store(t0, [&](int i) { return d_delta[i]; });
+    to_du.store(t0, [&](int i) { return d_u[i]; });
   }
 
   d_skip = at.sum_of_ways(d_skip, deltas);

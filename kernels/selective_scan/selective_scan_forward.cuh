@@ -42,11 +42,13 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
   const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
 
   Coefficients<Io, 2> coefficients(at, p.B, p.C, shared, copied);
+  const Incoming<Io> u(at, p.u, 0), raw_delta(at, p.delta, 1), gate(at, p.z, 0);
+  const Outgoing<Io> to_y(at, y), to_ungated(at, ungated);
   const auto fetch = [&](int t0) {
     if (t0 >= at.end) return;
-    at.load(p.u, t0, next, 0);
-    at.load(p.delta, t0, next + kTile, 1);
-    if (p.z.data) at.load(p.z, t0, next + 2 * kTile, 0);
+    u.fetch(t0, next);
+    raw_delta.fetch(t0, next + kTile);
+    if (p.z.data) gate.fetch(t0, next + 2 * kTile);
     coefficients.fetch(t0, 0);
     __pipeline_commit();
   };
@@ -117,14 +119,14 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     for (int i = 0; i < kOwn; ++i) total.v[i] += skip * at.get(current, i);
     const auto values = [&](int i) { return total.v[i]; };
     if (p.z.data) {
-      if (ungated.data) at.store(ungated, t0, values);
+      if (ungated.data) to_ungated.store(t0, values);
 #pragma unroll
       for (int i = 0; i < kOwn; ++i) {
         const T z = at.get(current + 2 * kTile, i);
         total.v[i] *= z * sigmoid(z);
       }
     }
-    at.store(y, t0, values);
+    to_y.store(t0, values);
   }
 
   at.clear_padding(y);
@@ -163,11 +165,13 @@ __global__ void __launch_bounds__(kScanThreads)
   const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
 
   Coefficients<Io, 1> coefficients(at, kBackward ? p.C : p.B, p.C, shared, copied);
+  const Incoming<Io> drive(at, kBackward ? dy : p.u, 0), raw_delta(at, p.delta, 1);
+  const Incoming<Io> gate(at, p.z, 0);
   const auto fetch = [&](int t0) {
     if (t0 < at.begin || t0 >= at.end) return;
-    at.load(kBackward ? dy : p.u, t0, next, 0);
-    at.load(p.delta, t0, next + kTile, 1);
-    if (kBackward && p.z.data) at.load(p.z, t0, next + 2 * kTile, 0);
+    drive.fetch(t0, next);
+    raw_delta.fetch(t0, next + kTile);
+    if (kBackward && p.z.data) gate.fetch(t0, next + 2 * kTile);
     coefficients.fetch(t0, 0);
     __pipeline_commit();
   };
@@ -220,8 +224,8 @@ __global__ void __launch_bounds__(kScanThreads)
         const T rate = lanes[n * kLanes].rate;
         T h = lanes[n * kLanes].carry;
         each_step<true, kBackward>(kSteps / 4, [&](int i) {
-          const T decay = power_of_2(delta[i] * rate), drive = x[i] * w[i / 4].v[i % 4];
-          h = kBackward ? decay * (h + drive) : decay * h + drive;
+          const T decay = power_of_2(delta[i] * rate), add = x[i] * w[i / 4].v[i % 4];
+          h = kBackward ? decay * (h + add) : decay * h + add;
         });
         lanes[n * kLanes].carry = h;
       }

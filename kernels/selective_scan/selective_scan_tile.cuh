@@ -126,50 +126,14 @@ struct Place {
   /// Steps count from the end in the reverse direction.
   __device__ int position(int t) const { return p.reverse ? length - 1 - t : t; }
 
-  /// Offset of step t in a sequence of x.
+  /// Where step t of a sequence is x[from(x) + t * stride(x)], of the block's first channel.
   template <class Element>
-  __device__ int64_t row(const Rows<Element>& x, int t) const {
-    return static_cast<int64_t>(position(t)) * x.step;
+  __device__ Element* from(const Rows<Element>& x) const {
+    return x.data + (batch * x.batch + static_cast<int64_t>(position(0)) * x.step + first);
   }
-
-  /// Starts to copy the block's channels at the kSteps steps from t0 to `tile` [kSteps, kLanes] in
-  /// shared memory; zeros where there is no step or no channel. Where half of the warps are enough,
-  /// `turn` says which.
-  __device__ void load(const Rows<const Io>& x, int t0, Io* tile, int turn) const {
-    const Io* const from = x.data + (batch * x.batch + first);
-    if (x.pieces) {
-      constexpr int kPiece = 16 / sizeof(Io), kOfRow = kLanes / kPiece, kCount = kSteps * kOfRow;
-      const int rank = (static_cast<int>(threadIdx.x) + turn * kCount) % kScanThreads;
-#pragma unroll
-      for (int i = 0; i < kCount; i += kScanThreads) {
-        const int piece = i + rank, step = piece / kOfRow, column = piece % kOfRow * kPiece;
-        if (kCount < kScanThreads && piece >= kCount) break;
-        const bool there = t0 + step < end && column < columns;
-        const Io* const at = there ? from + (row(x, t0 + step) + column) : x.data;
-        __pipeline_memcpy_async(tile + piece * kPiece, at, 16, there ? 0 : 16);
-      }
-    } else {
-#pragma unroll 1
-      for (int i = 0; i < kOwn; ++i) {
-        const int step = own() + i;
-        const bool there = t0 + step < end && active;
-        tile[step * kLanes + lane] = there ? from[row(x, t0 + step) + lane] : narrow<Io>(T{0});
-      }
-    }
-  }
-
-  /// How many of the thread's own steps there are in the tile at t0 to write.
-  __device__ int count(int t0) const { return active ? end - t0 - own() : 0; }
-
-  /// Writes values(i) to the thread's channel at its own steps i, if they are there.
-  template <class F>
-  __device__ void store(const Rows<Io>& x, int t0, F&& values) const {
-    Io* to = x.data + (batch * x.batch + row(x, t0 + own()) + channel);
-    const int step = p.reverse ? -x.step : x.step;
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      if (i < count(t0)) to[i * static_cast<int64_t>(step)] = narrow<Io>(values(i));
-    }
+  template <class Element>
+  __device__ int stride(const Rows<Element>& x) const {
+    return p.reverse ? -x.step : x.step;
   }
 
   /// Zeros where the segment reaches behind the sequence.
@@ -252,6 +216,77 @@ struct Place {
   }
 };
 
+/// The block's channels of a tensor [B, L, D] on their way to shared memory, a tile at a time. What
+/// does not change from tile to tile is worked out once.
+template <class Io>
+class Incoming {
+ public:
+  /// Where half of the warps are enough, `turn` says which.
+  __device__ Incoming(const Place<Io>& at, const Rows<const Io>& x, int turn)
+      : stride_(at.stride(x)), pieces_(x.pieces) {
+    const int rank = (static_cast<int>(threadIdx.x) + turn * kCount) % kScanThreads;
+    const int step = pieces_ ? rank / kOfRow : at.own();
+    const int column = pieces_ ? rank % kOfRow * kPiece : at.lane;
+    slot_ = step * kLanes + column;
+    from_ = at.from(x) + (static_cast<int64_t>(step) * stride_ + column);
+    limit_ = column < at.columns ? at.end - step : kNever;
+    mine_ = !pieces_ || kCount >= kScanThreads || rank < kCount;
+  }
+
+  /// Starts to copy the kSteps steps from t0 to `tile` [kSteps, kLanes]; zeros where there is no
+  /// step or no channel.
+  __device__ void fetch(int t0, Io* tile) const {
+    if (!mine_) return;
+    if (pieces_) {
+#pragma unroll
+      for (int i = 0; i < kCount; i += kScanThreads) {
+        const int t = t0 + i / kOfRow;
+        __pipeline_memcpy_async(tile + (slot_ + i * kPiece),
+                                from_ + static_cast<int64_t>(t) * stride_, 16, t < limit_ ? 0 : 16);
+      }
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < kOwn; ++i) {
+        const int t = t0 + i;
+        tile[slot_ + i * kLanes] = t < limit_ ? from_[static_cast<int64_t>(t) * stride_]
+                                              : narrow<Io>(Real<Io>{0});
+      }
+    }
+  }
+
+ private:
+  static constexpr int kPiece = 16 / sizeof(Io), kOfRow = kLanes / kPiece, kCount = kSteps * kOfRow;
+  static constexpr int kNever = -(1 << 30);
+
+  const Io* from_;
+  int stride_, slot_, limit_;
+  bool pieces_, mine_;
+};
+
+/// A thread's channel of a tensor [B, L, D] that is written.
+template <class Io>
+class Outgoing {
+ public:
+  __device__ Outgoing(const Place<Io>& at, const Rows<Io>& x) : stride_(at.stride(x)) {
+    to_ = at.from(x) + (static_cast<int64_t>(at.own()) * stride_ + at.lane);
+    limit_ = at.active ? at.end - at.own() : -1;
+  }
+
+  /// Writes values(i) at the thread's i-th own step of the tile at t0, if it is there.
+  template <class F>
+  __device__ void store(int t0, F&& values) const {
+    Io* const to = to_ + static_cast<int64_t>(t0) * stride_;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      if (t0 + i < limit_) to[static_cast<int64_t>(i) * stride_] = narrow<Io>(values(i));
+    }
+  }
+
+ private:
+  Io* to_;
+  int stride_, limit_;
+};
+
 /// f(i) for i = 0 ... kSteps - 1, or the steps of the first `quads` quads where not kFull; from the
 /// last to the first where kDown. Unrolled, so that i may index registers.
 template <bool kFull, bool kDown, class F>
@@ -278,29 +313,35 @@ class Coefficients {
   static constexpr int kCopied = kTensors * kSteps * kStateBlock;    // of Io
   static constexpr int kTiles = kCopied / (kSteps * kLanes);         // the room that takes
 
-  __device__ Coefficients(const Place<Io>& place, const Rows<const Io>& first,
+  __device__ Coefficients(const Place<Io>& at, const Rows<const Io>& first,
                           const Rows<const Io>& second, T* turned, Io* copied)
-      : place_(place), first_(first), second_(second), turned_(turned), copied_(copied) {}
+      : log_(at.p.log_words), states_(at.p.states), end_(at.end), turned_(turned), copied_(copied) {
+    state_ = (static_cast<int>(threadIdx.x) & ((1 << log_) - 1)) * kOfWord;
+#pragma unroll
+    for (int i = 0; i < kTensors; ++i) {
+      const Rows<const Io>& x = i == 0 ? first : second;
+      from_[i] = at.from(x) - at.first + (at.group * states_ + state_);
+      stride_[i] = at.stride(x);
+      words_[i] = x.pieces;
+    }
+  }
 
   /// Starts to copy the states from n0 at the steps from t0; what was copied before has been turned.
-  __device__ void fetch(int t0, int n0) {
-    const int states = place_.p.states;
-    constexpr int kOfWord = kWord<Io> / static_cast<int>(sizeof(Io));
-    const int log = place_.p.log_words, rows = kScanThreads >> log;
-    const int n = (static_cast<int>(threadIdx.x) & ((1 << log) - 1)) * kOfWord;
-    for (int row = static_cast<int>(threadIdx.x) >> log; row < kTensors * kSteps; row += rows) {
-      const Rows<const Io>& x = kTensors == 1 || row < kSteps ? first_ : second_;
-      const int t = t0 + row % kSteps;
-      const Io* const from =
-          x.data + (place_.batch * x.batch + place_.group * states + n0) + place_.row(x, t) + n;
-      Io* const to = copied_ + row * kStateBlock + n;
-      const bool there = t < place_.end && n0 + n < states;
-      if (x.pieces) {
-        __pipeline_memcpy_async(to, there ? from : x.data, kWord<Io>, there ? 0 : kWord<Io>);
-      } else {
+  __device__ void fetch(int t0, int n0) const {
+    const int rows = kScanThreads >> log_, row = static_cast<int>(threadIdx.x) >> log_;
 #pragma unroll
-        for (int i = 0; i < kOfWord; ++i) {
-          to[i] = there && n0 + n + i < states ? from[i] : narrow<Io>(T{0});
+    for (int i = 0; i < kTensors; ++i) {
+      for (int step = row; step < kSteps; step += rows) {
+        const Io* const from = from_[i] + (static_cast<int64_t>(t0 + step) * stride_[i] + n0);
+        Io* const to = copied_ + ((i * kSteps + step) * kStateBlock + state_);
+        const bool there = t0 + step < end_ && n0 + state_ < states_;
+        if (words_[i]) {
+          __pipeline_memcpy_async(to, from, kWord<Io>, there ? 0 : kWord<Io>);
+        } else {
+#pragma unroll
+          for (int j = 0; j < kOfWord; ++j) {
+            to[j] = there && n0 + state_ + j < states_ ? from[j] : narrow<Io>(T{0});
+          }
         }
       }
     }
@@ -309,8 +350,7 @@ class Coefficients {
   /// What has arrived. Nobody may still be reading what was turned before.
   __device__ void turn() const {
     constexpr int kQuads = kSteps / 4;
-    constexpr int kLogOfWord = sizeof(Io) == 2 ? 1 : 0;
-    const int log = place_.p.log_words + kLogOfWord, states = 1 << log;
+    const int log = log_ + (kOfWord == 2 ? 1 : 0), states = 1 << log;
     const int n = static_cast<int>(threadIdx.x) & (states - 1);
     for (int i = static_cast<int>(threadIdx.x) >> log; i < kTensors * kQuads;
          i += kScanThreads >> log) {
@@ -323,8 +363,11 @@ class Coefficients {
   }
 
  private:
-  const Place<Io>& place_;
-  const Rows<const Io>&first_, &second_;
+  static constexpr int kOfWord = kWord<Io> / static_cast<int>(sizeof(Io));
+
+  const Io* from_[kTensors];  // of the thread's states at step 0
+  int stride_[kTensors], log_, state_, states_, end_;
+  bool words_[kTensors];
   T* const turned_;
   Io* const copied_;
 };
