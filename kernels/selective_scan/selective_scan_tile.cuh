@@ -126,14 +126,15 @@ struct Place {
   /// Steps count from the end in the reverse direction.
   __device__ int position(int t) const { return p.reverse ? length - 1 - t : t; }
 
-  /// Where step t of a sequence is x[from(x) + t * stride(x)], of the block's first channel.
+  /// Where step 0 of x is, of the block's first channel; step t is t * stride(x) on.
   template <class Element>
   __device__ Element* from(const Rows<Element>& x) const {
     return x.data + (batch * x.batch + static_cast<int64_t>(position(0)) * x.step + first);
   }
+  /// In bytes.
   template <class Element>
   __device__ int stride(const Rows<Element>& x) const {
-    return p.reverse ? -x.step : x.step;
+    return (p.reverse ? -x.step : x.step) * static_cast<int>(sizeof(Element));
   }
 
   /// Zeros where the segment reaches behind the sequence.
@@ -216,6 +217,14 @@ struct Place {
   }
 };
 
+/// x some bytes on: with whole bytes a multiply-add makes an address.
+template <class Element>
+__device__ inline Element* on(Element* x, int count, int bytes) {
+  using Byte = std::conditional_t<std::is_const_v<Element>, const char, char>;
+  return reinterpret_cast<Element*>(reinterpret_cast<Byte*>(x) +
+                                    static_cast<int64_t>(count) * bytes);
+}
+
 /// The block's channels of a tensor [B, L, D] on their way to shared memory, a tile at a time. What
 /// does not change from tile to tile is worked out once.
 template <class Io>
@@ -228,7 +237,7 @@ class Incoming {
     const int step = pieces_ ? rank / kOfRow : at.own();
     const int column = pieces_ ? rank % kOfRow * kPiece : at.lane;
     slot_ = step * kLanes + column;
-    from_ = at.from(x) + (static_cast<int64_t>(step) * stride_ + column);
+    from_ = on(at.from(x) + column, step, stride_);
     limit_ = column < at.columns ? at.end - step : kNever;
     mine_ = !pieces_ || kCount >= kScanThreads || rank < kCount;
   }
@@ -242,14 +251,13 @@ class Incoming {
       for (int i = 0; i < kCount; i += kScanThreads) {
         const int t = t0 + i / kOfRow;
         __pipeline_memcpy_async(tile + (slot_ + i * kPiece),
-                                from_ + static_cast<int64_t>(t) * stride_, 16, t < limit_ ? 0 : 16);
+                                on(from_, t, stride_), 16, t < limit_ ? 0 : 16);
       }
     } else {
 #pragma unroll 1
       for (int i = 0; i < kOwn; ++i) {
         const int t = t0 + i;
-        tile[slot_ + i * kLanes] = t < limit_ ? from_[static_cast<int64_t>(t) * stride_]
-                                              : narrow<Io>(Real<Io>{0});
+        tile[slot_ + i * kLanes] = t < limit_ ? *on(from_, t, stride_) : narrow<Io>(Real<Io>{0});
       }
     }
   }
@@ -268,17 +276,18 @@ template <class Io>
 class Outgoing {
  public:
   __device__ Outgoing(const Place<Io>& at, const Rows<Io>& x) : stride_(at.stride(x)) {
-    to_ = at.from(x) + (static_cast<int64_t>(at.own()) * stride_ + at.lane);
+    to_ = on(at.from(x) + at.lane, at.own(), stride_);
     limit_ = at.active ? at.end - at.own() : -1;
   }
 
   /// Writes values(i) at the thread's i-th own step of the tile at t0, if it is there.
   template <class F>
   __device__ void store(int t0, F&& values) const {
-    Io* const to = to_ + static_cast<int64_t>(t0) * stride_;
+    Io* const to = on(to_, t0, stride_);
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      if (t0 + i < limit_) to[static_cast<int64_t>(i) * stride_] = narrow<Io>(values(i));
+      const Io value = narrow<Io>(values(i));
+      if (t0 + i < limit_) *on(to, i, stride_) = value;
     }
   }
 
@@ -332,7 +341,7 @@ class Coefficients {
 #pragma unroll
     for (int i = 0; i < kTensors; ++i) {
       for (int step = row; step < kSteps; step += rows) {
-        const Io* const from = from_[i] + (static_cast<int64_t>(t0 + step) * stride_[i] + n0);
+        const Io* const from = on(from_[i] + n0, t0 + step, stride_[i]);
         Io* const to = copied_ + ((i * kSteps + step) * kStateBlock + state_);
         const bool there = t0 + step < end_ && n0 + state_ < states_;
         if (words_[i]) {
