@@ -7,25 +7,28 @@
 namespace ribo::kernels::bench {
 namespace {
 
-// Logits and the sum over values, a product each; q, k, v, bias read, the output written.
-Work forward_work(double rows, double length, double heads, double width) {
+constexpr int64_t kHeads = 8, kWidth = 32;                  // of RibonanzaNet's base model
+constexpr int64_t kTriangleHeads = 4, kTriangleWidth = 16;  // of its pair representation
+
+// Logits and the sum over values, a product each; q, k, v, bias read, the output written. Backward:
+// the logits again, and two products for each of forward's. `rows` of a sequence share a bias.
+Least least(const Setting& s, double rows, double heads, double width) {
+  const auto length = static_cast<double>(s.length), size = s.element_bytes();
   const double e = rows * length * heads * width, weights = rows * heads * length * length;
-  return {.bytes = 4 * (4 * e + heads * length * length),
-          .exps = weights,
-          .products = 2 * weights * width};
+  const double biases = heads * length * length;
+  const auto batch = static_cast<double>(s.batch);
+  return {.forward = batch * Work{.bytes = size * (4 * e + biases),
+                                  .exps = weights,
+                                  .products = 2 * weights * width},
+          .backward = batch * Work{.bytes = size * (8 * e + 2 * biases),
+                                   .exps = weights,
+                                   .products = 5 * weights * width}};
 }
 
-// The logits again, and two products for each of forward's.
-Work backward_work(double rows, double length, double heads, double width) {
-  const double e = rows * length * heads * width, weights = rows * heads * length * length;
-  return {.bytes = 4 * (8 * e + 2 * heads * length * length),
-          .exps = weights,
-          .products = 5 * weights * width};
-}
-
-Problem pair_bias(int64_t length, int64_t heads, int64_t width, bool torch) {
-  const at::Tensor q = leaf({1, heads, length, width}), k = leaf({1, heads, length, width}),
-                   v = leaf({1, heads, length, width}), bias = leaf({1, heads, length, length});
+Problem pair_bias(const Setting& s, bool torch) {
+  const auto tensor = [&] { return s.leaf({s.batch, kHeads, s.length, kWidth}); };
+  const at::Tensor q = tensor(), k = tensor(), v = tensor(),
+                   bias = s.leaf({s.batch, kHeads, s.length, s.length});
   return {{q, k, v, bias}, [=] {
             return torch ? at::scaled_dot_product_attention(q, k, v, bias)
                          : pair_bias_attention(q, k, v, bias, {});
@@ -40,10 +43,12 @@ at::Tensor all_weights(const at::Tensor& q, const at::Tensor& k, const at::Tenso
   return at::einsum("brijh,brjhd->brihd", {at::softmax(logits, 3), v});
 }
 
-Problem triangle(int64_t length, int64_t heads, int64_t width, bool original) {
-  const auto tensor = [=] { return leaf({1, length, length, heads, width}); };
+Problem triangle(const Setting& s, bool original) {
+  const auto tensor = [&] {
+    return s.leaf({s.batch, s.length, s.length, kTriangleHeads, kTriangleWidth});
+  };
   const at::Tensor q = tensor(), k = tensor(), v = tensor(),
-                   bias = leaf({1, length, length, heads});
+                   bias = s.leaf({s.batch, s.length, s.length, kTriangleHeads});
   return {{q, k, v, bias}, [=] {
             return original ? all_weights(q, k, v, bias)
                             : triangle_attention(q, k, v, bias, {}, /*columns=*/false);
@@ -53,20 +58,15 @@ Problem triangle(int64_t length, int64_t heads, int64_t width, bool original) {
 }  // namespace
 
 void add_attention() {
-  constexpr int64_t kLength = 177;
-  constexpr int64_t kHeads = 8, kWidth = 32;                  // of RibonanzaNet's base model
-  constexpr int64_t kTriangleHeads = 4, kTriangleWidth = 16;  // of its pair representation
-  add_passes("pair_bias_attention/ribo/L=177", forward_work(1, kLength, kHeads, kWidth),
-             backward_work(1, kLength, kHeads, kWidth),
-             [] { return pair_bias(kLength, kHeads, kWidth, false); });
-  add_passes("pair_bias_attention/torch/L=177", {}, {},
-             [] { return pair_bias(kLength, kHeads, kWidth, true); });
-  add_passes("triangle_attention/ribo/L=177",
-             forward_work(kLength, kLength, kTriangleHeads, kTriangleWidth),
-             backward_work(kLength, kLength, kTriangleHeads, kTriangleWidth),
-             [] { return triangle(kLength, kTriangleHeads, kTriangleWidth, false); });
-  add_passes("triangle_attention/original/L=177", {}, {},
-             [] { return triangle(kLength, kTriangleHeads, kTriangleWidth, true); });
+  for (const Setting& s : pair_settings()) {
+    add_passes("pair_bias_attention/ribo", s, least(s, 1, kHeads, kWidth),
+               [s] { return pair_bias(s, false); });
+    add_passes("pair_bias_attention/torch", s, {}, [s] { return pair_bias(s, true); });
+    const auto rows = static_cast<double>(s.length);
+    add_passes("triangle_attention/ribo", s, least(s, rows, kTriangleHeads, kTriangleWidth),
+               [s] { return triangle(s, false); });
+    add_passes("triangle_attention/original", s, {}, [s] { return triangle(s, true); });
+  }
 }
 
 }  // namespace ribo::kernels::bench

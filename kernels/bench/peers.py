@@ -114,7 +114,7 @@ def run_bench(program, filter_, *flags):
 
 def list_cases(program, only, threads):
     cases = []
-    for name in run_bench(program, "-^machine/", "--benchmark_list_tests").split():
+    for name in run_bench(program, "-^machine/|/cuda/", "--benchmark_list_tests").split():
         operator, implementation, *shape, direction, count, _ = name.split("/")
         case = Case(operator, "/".join(shape), direction, count.removeprefix("threads="))
         if implementation == "ribo" and case.threads in threads and re.search(only, str(case)):
@@ -158,7 +158,7 @@ def measure(program, case, rounds, least):
 
 def machine_lines(program, threads):
     """The rates of this machine, the best that kernels_bench saw: 100 % of the limit."""
-    out = run_bench(program, "^machine/", "--benchmark_format=json", "--benchmark_min_time=0.05")
+    out = run_bench(program, "^machine/.*threads=", "--benchmark_format=json", "--benchmark_min_time=0.05")
     for b in json.loads(out)["benchmarks"]:
         _, name, count, _ = b["name"].split("/")
         if count.removeprefix("threads=") in threads:

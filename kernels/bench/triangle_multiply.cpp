@@ -8,33 +8,29 @@ namespace {
 constexpr int64_t kPair = 64, kHidden = 64;  // RibonanzaNet's
 
 // Six linear maps of every pair and the product over the third position; three gates. The normed
-// input is read by the maps, its projections are written and read.
-Work forward_work(double length) {
-  const double pairs = length * length;
-  return {.bytes = 4 * pairs * (3 * kPair + 4 * kHidden),
-          .exps = 3 * pairs * kHidden,
-          .products = pairs * kHidden * (6 * kPair + length)};
-}
-
-// Two products for each of forward's; the five maps of the input and the gates again.
-Work backward_work(double length) {
-  const double pairs = length * length;
-  return {.bytes = 4 * pairs * (4 * kPair + 13 * kHidden),
-          .exps = 3 * pairs * kHidden,
-          .products = 2 * forward_work(length).products + 5 * pairs * kHidden * kPair};
+// input is read by the maps, its projections are written and read. Backward: two products for each
+// of forward's; the five maps of the input and the gates again.
+Least least(const Setting& s) {
+  const auto length = static_cast<double>(s.length), size = s.element_bytes(),
+             pairs = static_cast<double>(s.batch) * length * length;
+  const double products = pairs * kHidden * (6 * kPair + length);
+  return {.forward = {.bytes = size * pairs * (3 * kPair + 4 * kHidden),
+                      .exps = 3 * pairs * kHidden,
+                      .products = products},
+          .backward = {.bytes = size * pairs * (4 * kPair + 13 * kHidden),
+                       .exps = 3 * pairs * kHidden,
+                       .products = 2 * products + 5 * pairs * kHidden * kPair}};
 }
 
 struct Inputs {
-  explicit Inputs(int64_t length)
-      : x(leaf({1, length, length, kPair})), w{leaf({kPair}),       leaf({kPair}),
-                                               map(kHidden, kPair), leaf({kHidden}),
-                                               map(kHidden, kPair), leaf({kHidden}),
-                                               map(kHidden, kPair), leaf({kHidden}),
-                                               map(kHidden, kPair), leaf({kHidden}),
-                                               map(kHidden, kPair), leaf({kHidden}),
-                                               leaf({kHidden}),     leaf({kHidden}),
-                                               map(kPair, kHidden), leaf({kPair})} {}
-  static at::Tensor map(int64_t out, int64_t in) { return leaf({out, in}, 0.1); }
+  explicit Inputs(const Setting& s) : x(s.leaf({s.batch, s.length, s.length, kPair})) {
+    const auto map = [&](int64_t out, int64_t in) { return s.leaf({out, in}, 0.1); };
+    const auto vector = [&](int64_t size) { return s.leaf({size}); };
+    w = {vector(kPair),       vector(kPair),   map(kHidden, kPair), vector(kHidden),
+         map(kHidden, kPair), vector(kHidden), map(kHidden, kPair), vector(kHidden),
+         map(kHidden, kPair), vector(kHidden), map(kHidden, kPair), vector(kHidden),
+         vector(kHidden),     vector(kHidden), map(kPair, kHidden), vector(kPair)};
+  }
   std::vector<at::Tensor> all() const {
     return {x,
             w.norm_weight,
@@ -58,8 +54,8 @@ struct Inputs {
   TriangleWeights w;
 };
 
-Problem ours(int64_t length, bool outgoing) {
-  const Inputs in(length);
+Problem ours(const Setting& setting, bool outgoing) {
+  const Inputs in(setting);
   return {in.all(), [=] { return triangle_multiply(in.x, in.w, {}, outgoing); }};
 }
 
@@ -80,21 +76,21 @@ at::Tensor one_by_one(const Inputs& in, bool outgoing) {
                     w.out_weight, w.out_bias);
 }
 
-Problem original(int64_t length, bool outgoing) {
-  const Inputs in(length);
+Problem original(const Setting& setting, bool outgoing) {
+  const Inputs in(setting);
   return {in.all(), [=] { return one_by_one(in, outgoing); }};
 }
 
 }  // namespace
 
 void add_triangle_multiply() {
-  constexpr int64_t kLength = 177;
-  for (const bool outgoing : {true, false}) {
-    const std::string shape = std::string("/L=177/") + (outgoing ? "outgoing" : "ingoing");
-    add_passes("triangle_multiply/ribo" + shape, forward_work(kLength), backward_work(kLength),
-               [=] { return ours(kLength, outgoing); });
-    add_passes("triangle_multiply/original" + shape, {}, {},
-               [=] { return original(kLength, outgoing); });
+  for (Setting s : pair_settings()) {
+    const std::string size = s.shape;
+    for (const bool outgoing : {true, false}) {
+      s.shape = size + (outgoing ? "/outgoing" : "/ingoing");
+      add_passes("triangle_multiply/ribo", s, least(s), [=] { return ours(s, outgoing); });
+      add_passes("triangle_multiply/original", s, {}, [=] { return original(s, outgoing); });
+    }
   }
 }
 

@@ -5,45 +5,31 @@
 #include <vector>
 
 #include "conv1d/conv1d.h"
-#include "support/gradients.h"
+#include "ribo/error.h"
+#include "support/gpu.h"
 
 namespace ribo::kernels {
 namespace {
 
-using testing::difference;
+class Conv1dCuda : public testing::CudaTest {};
 
-class Conv1dCuda : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!at::hasCUDA()) GTEST_SKIP() << "skipped: no GPU here, CUDA kernels run on the host only";
-  }
-};
-
-// On either device, in `type`; the weights stay float32 or float64.
-void expect_same(const testing::TensorFunction& f, const std::vector<at::Tensor>& inputs,
-                 at::ScalarType type, double tolerance) {
-  const at::ScalarType real = type == at::kDouble ? at::kDouble : at::kFloat;
-  const auto run = [&](at::Device device) {
-    std::vector<at::Tensor> in;
-    for (const at::Tensor& x : inputs) in.push_back(x.to(device, in.empty() ? type : real));
-    at::manual_seed(2);
-    const at::Tensor cotangent = at::randn(inputs[0].sizes()).to(device, type);
-    return testing::differentiate(f, in, cotangent);
-  };
-  const auto want = run(at::kCPU), got = run(at::kCUDA), again = run(at::kCUDA);
-  EXPECT_LT(difference(got.value.cpu(), want.value), tolerance);
-  for (size_t i = 0; i < want.grads.size(); ++i) {
-    EXPECT_LT(difference(got.grads[i].cpu(), want.grads[i]), tolerance) << "gradient " << i;
-    EXPECT_TRUE(at::equal(got.grads[i], again.grads[i])) << "gradient " << i;
-  }
-}
-
+// And the same bits each time. The weights stay float32 or float64.
 void expect_same_in_all_types(const testing::TensorFunction& f,
                               const std::vector<at::Tensor>& inputs) {
-  expect_same(f, inputs, at::kDouble, 1e-12);
-  expect_same(f, inputs, at::kFloat, 1e-5);
-  expect_same(f, inputs, at::kBFloat16, 2e-2);
-  expect_same(f, inputs, at::kHalf, 4e-3);
+  for (const auto& [type, tolerance] : {std::pair(at::kDouble, 1e-12),
+                                        {at::kFloat, 1e-5},
+                                        {at::kBFloat16, 2e-2},
+                                        {at::kHalf, 4e-3}}) {
+    auto in = testing::in_type(inputs, type == at::kDouble ? at::kDouble : at::kFloat);
+    in[0] = in[0].to(type);
+    at::manual_seed(2);
+    const at::Tensor cotangent = at::randn(in[0].sizes()).to(type);
+    const auto got = testing::expect_same_on_gpu(f, in, cotangent, tolerance, cat(type));
+    const auto again = testing::differentiate_on(at::kCUDA, f, in, cotangent);
+    for (size_t i = 0; i < got.grads.size(); ++i) {
+      EXPECT_TRUE(at::equal(got.grads[i], again.grads[i])) << type << ", gradient " << i;
+    }
+  }
 }
 
 TEST_F(Conv1dCuda, CausalAgreesWithTheCpu) {

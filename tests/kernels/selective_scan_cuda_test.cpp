@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "selective_scan/selective_scan.h"
+#include "support/gpu.h"
 
 namespace ribo::kernels {
 namespace {
@@ -15,12 +16,7 @@ constexpr at::Tensor Args::*kInputs[] = {&Args::u, &Args::delta,      &Args::A,
                                          &Args::B, &Args::C,          &Args::D,
                                          &Args::z, &Args::delta_bias, &Args::initial_state};
 
-class SelectiveScanCuda : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!at::hasCUDA()) GTEST_SKIP() << "skipped: there is no GPU here";
-  }
-};
+class SelectiveScanCuda : public testing::CudaTest {};
 
 struct Size {
   int64_t batch, length, channels, groups, states;
@@ -64,11 +60,8 @@ std::vector<at::Tensor> run(Args a, at::Device device, at::ScalarType type) {
 void expect_same(const Args& a, at::ScalarType type, double tolerance) {
   const auto want = run(a, at::kCPU, type), got = run(a, at::kCUDA, type);
   for (size_t i = 0; i < want.size(); ++i) {
-    const double difference =
-        want[i].numel() == 0 ? 0 : (got[i] - want[i]).abs().max().item<double>();
-    const double scale =
-        want[i].numel() == 0 ? 1 : std::max(1.0, want[i].abs().max().item<double>());
-    EXPECT_LE(difference / scale, tolerance) << "output " << i << ", L = " << a.u.size(1);
+    EXPECT_LE(testing::difference(got[i], want[i]), tolerance)
+        << "output " << i << ", L = " << a.u.size(1);
   }
 }
 

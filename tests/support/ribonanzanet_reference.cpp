@@ -58,10 +58,12 @@ at::Tensor outer_product_mean(const Weights& w, const at::Tensor& src) {
 }
 
 at::Tensor relative_position(const Weights& w, int64_t length) {
-  const at::Tensor position = at::arange(length);
+  const at::Tensor weight = w.get("linear.weight");
+  const at::TensorOptions options = at::TensorOptions(weight.device()).dtype(at::kLong);
+  const at::Tensor position = at::arange(length, options);
   const at::Tensor d = (position.unsqueeze(1) - position.unsqueeze(0)).clamp(-8, 8);
-  const at::Tensor one_hot = d.unsqueeze(-1).eq(at::arange(-8, 9));
-  return w.linear("linear", one_hot.to(w.get("linear.weight").scalar_type())).unsqueeze(0);
+  const at::Tensor one_hot = d.unsqueeze(-1).eq(at::arange(-8, 9, options));
+  return w.linear("linear", one_hot.to(weight.scalar_type())).unsqueeze(0);
 }
 
 at::Tensor triangle_multiply(const Weights& w, const at::Tensor& pair, const at::Tensor& mask,
