@@ -25,9 +25,11 @@ struct Parts {
 
 template <class Io>
 __host__ __device__ inline Shared<Io> backward_shared(int64_t states) {
-  // delta, delta u, dy', and dLoss/dx and dLoss/d(delta A) of each warp; u, delta, z, dy and the
-  // ungated y twice.
-  return {states, 2, 3 + 2 * kWays, 2 * 5 + Coefficients<Io, 2>::kTiles};
+  // log2(e) A, what goes from tile to tile and dA, two blocks of states from checkpoints; delta,
+  // delta u, dy', and dLoss/dx and dLoss/d(delta A) of each warp; u, delta, z, dy and the ungated
+  // y twice.
+  return {3 * states + 2 * (states < kStateBlock ? states : kStateBlock), 2, 3 + 2 * kWays,
+          2 * 5 + Coefficients<Io, 2>::kTiles};
 }
 
 /// Sums of `value` over the lanes that differ from this one in kCount bits' worth of lane numbers,
@@ -114,8 +116,14 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
   using T = Real<Io>;
   const Place<Io> at(p);
   constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
-  Lane<T>* const lanes = shared_memory<Lane<T>>() + at.lane;
-  T* const shared = shared_memory<T>() + 2 * p.states * kLanes;
+  Walk* const walks = shared_walks<Io>();
+  T* const rates = shared_reals<Io>() + at.lane;  // log2(e) A
+  T* const carry = rates + p.states * kLanes;     // what goes from tile to tile
+  T* const d_rates = carry + p.states * kLanes;
+  const int start_size = min(p.states, kStateBlock) * kLanes;
+  T* start = shared_reals<Io>() + 3 * p.states * kLanes;  // states before the tile
+  T* next_start = start + start_size;
+  T* const shared = next_start + start_size;
   T* const deltas = shared + Coefficients<Io, 2>::kElements;
   T* const xs = deltas + kArray;
   T* const d_scans = xs + kArray;
@@ -125,8 +133,6 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
   Io* next = current + 5 * kTile;
   Io* const copied = next + 5 * kTile;
   const int64_t outer = at.batch * p.segments + at.segment;
-  // Rows of p.channels: dA, dD, d(delta_bias) so far.
-  T* const d_channel = out.channel + at.by_row(outer, p.states + 2, 0);
   for (int n = at.way; n < p.states; n += kWays) {
     T g = 0;
     if (at.active && carries) {
@@ -134,33 +140,51 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     } else if (at.active && d_last_state) {
       g = d_last_state[at.by_channel(n)];
     }
-    lanes[n * kLanes] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), g};
-    if (at.active) d_channel[static_cast<int64_t>(n) * p.channels] = 0;
+    rates[n * kLanes] = p.A[at.channel * p.states + n] * static_cast<T>(kLog2E);
+    carry[n * kLanes] = g;
+    d_rates[n * kLanes] = 0;
   }
   const T skip = p.D ? p.D[at.channel] : T{0};
   const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
   T d_skip = 0, d_bias = 0;
 
-  Coefficients<Io, 2> coefficients(at, p.B, p.C, shared, copied);
-  const Incoming<Io> in_u(at, p.u, 0), in_delta(at, p.delta, 1), in_dy(at, dy, 0);
-  const Incoming<Io> in_z(at, p.z, 1), in_ungated(at, ungated, 0);
-  const Outgoing<Io> to_du(at, out.du), to_ddelta(at, out.ddelta), to_dz(at, out.dz);
+  enum { kB, kC, kU, kDelta, kDy, kZ, kUngated, kDu, kDdelta, kDz };
+  if (threadIdx.x == 0) {
+    walks[kB] = at.walk(p.B, at.group * p.states), walks[kC] = at.walk(p.C, at.group * p.states);
+    walks[kU] = at.walk(p.u, at.first), walks[kDelta] = at.walk(p.delta, at.first);
+    walks[kDy] = at.walk(dy, at.first), walks[kZ] = at.walk(p.z, at.first);
+    walks[kUngated] = at.walk(ungated, at.first), walks[kDu] = at.walk(out.du, at.first);
+    walks[kDdelta] = at.walk(out.ddelta, at.first), walks[kDz] = at.walk(out.dz, at.first);
+  }
+  __syncthreads();
+
+  Coefficients<Io, 2> coefficients(at, walks + kB, shared, copied);
+  // The states before the tile at t0, from n0 on, to next_start.
+  const auto fetch_start = [&](int t0, int n0) {
+    const int64_t stride = at.batch * p.strides + t0 / kSteps;
+    const T* from = p.checkpoints + at.by_row(stride, p.states, n0 + at.way);
+    for (int n = at.way; n < min(p.states - n0, kStateBlock); n += kWays) {
+      __pipeline_memcpy_async(next_start + n * kLanes + at.lane, from, sizeof(T));
+      from += static_cast<int64_t>(kWays) * p.channels;
+    }
+  };
   const auto fetch = [&](int t0) {
     if (t0 < at.begin) return;
-    in_u.fetch(t0, next);
-    in_delta.fetch(t0, next + kTile);
-    in_dy.fetch(t0, next + 2 * kTile);
+    at.load(walks[kU], t0, next, 0);
+    at.load(walks[kDelta], t0, next + kTile, 1);
+    at.load(walks[kDy], t0, next + 2 * kTile, 0);
     if (p.z.data) {
-      in_z.fetch(t0, next + 3 * kTile);
-      in_ungated.fetch(t0, next + 4 * kTile);
+      at.load(walks[kZ], t0, next + 3 * kTile, 1);
+      at.load(walks[kUngated], t0, next + 4 * kTile, 0);
     }
+    fetch_start(t0, 0);
     coefficients.fetch(t0, 0);
     __pipeline_commit();
   };
   fetch(at.last_tile());
   for (int t0 = at.last_tile(); t0 >= at.begin; t0 -= kSteps) {
-    Io* const arrived = next;
-    next = current, current = arrived;
+    exchange(current, next);
+    exchange(start, next_start);
     __pipeline_wait_prior(0);
     __syncthreads();
     coefficients.turn();
@@ -179,7 +203,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
         d_z[i] = own_d_scan.v[i] * of_scan * s * (1 + z * (1 - s));
         own_d_scan.v[i] *= z * s;
       }
-      to_dz.store(t0, [&](int i) { return d_z[i]; });
+      at.store(walks[kDz], t0, [&](int i) { return d_z[i]; });
     }
     at.own_steps(deltas) = own_delta;
     at.own_steps(xs) = own_x;
@@ -194,14 +218,11 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     const Quad<T>* const d_scan = at.steps(d_scans);
     const int quads = (at.end - t0 + 3) / 4;
     const int64_t stride = at.batch * p.strides + t0 / kSteps;
-    const int64_t of_ways = static_cast<int64_t>(kWays) * p.channels;
-    const T* start = p.checkpoints + at.by_row(stride, p.states, at.way);
-    T* d_a = d_channel + static_cast<int64_t>(at.way) * p.channels;
     const int64_t part = (static_cast<int64_t>(at.tile) * p.batch * p.strides + stride) * p.groups;
     T* sums = out.coefficients + ((part + at.group) * p.states + at.way) * kLanes + at.lane;
-    T next_start = at.way < p.states ? *start : T{0};
     for (int n0 = 0; n0 < p.states; n0 += kStateBlock) {
       if (n0 > 0) {
+        exchange(start, next_start);
         __pipeline_wait_prior(0);
         __syncthreads();
         coefficients.turn();
@@ -209,6 +230,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
+        fetch_start(t0, to);
         coefficients.fetch(t0, to);
         __pipeline_commit();
       } else {
@@ -219,12 +241,8 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
         for (int n = n0 + at.way; n < to; n += kWays) {
           const Quad<T>* b = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
           const Quad<T>* c = b + kStateBlock * kRow / 4;
-          const T rate = lanes[n * kLanes].rate;
-          T g = lanes[n * kLanes].carry;
-          const T h0 = next_start;
-          start += of_ways;
-          if (n + kWays < p.states) next_start = *start;
-          T d_rate = *d_a;
+          const T rate = rates[n * kLanes], h0 = start[(n - n0) * kLanes + at.lane];
+          T g = carry[n * kLanes], d_rate = d_rates[n * kLanes];
           T decay[kSteps], h[kSteps];
           T state = h0;
           each_step<kFull, false>(quads, [&](int i) {
@@ -243,9 +261,8 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
             d_decay[i] += d_exponent * rate;
             d_rate += d_exponent * delta[i];
           });
-          lanes[n * kLanes].carry = g;
-          if (at.active) *d_a = d_rate;
-          d_a += of_ways;
+          carry[n * kLanes] = g;
+          d_rates[n * kLanes] = d_rate;
           *sums = sum.mine();
           sums += kWays * kLanes;
         }
@@ -272,22 +289,28 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
       d_bias += t0 + at.own() + i < at.end ? d_delta[i] : T{0};
       d_u[i] = own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i];
     }
-    to_ddelta.store(t0, [&](int i) { return d_delta[i]; });
-    to_du.store(t0, [&](int i) { return d_u[i]; });
+    at.store(walks[kDdelta], t0, [&](int i) { return d_delta[i]; });
+    at.store(walks[kDu], t0, [&](int i) { return d_u[i]; });
   }
 
   d_skip = at.sum_of_ways(d_skip, deltas);
   d_bias = at.sum_of_ways(d_bias, deltas);
-  if (at.active && at.way == 0) {
-    d_channel[static_cast<int64_t>(p.states) * p.channels] = d_skip;
-    d_channel[static_cast<int64_t>(p.states + 1) * p.channels] = d_bias;
+  if (at.active) {
+    T* const d_channel = out.channel + at.by_row(outer, p.states + 2, 0);
+    for (int n = at.way; n < p.states; n += kWays) {
+      d_channel[static_cast<int64_t>(n) * p.channels] = d_rates[n * kLanes];
+    }
+    if (at.way == 0) {
+      d_channel[static_cast<int64_t>(p.states) * p.channels] = d_skip;
+      d_channel[static_cast<int64_t>(p.states + 1) * p.channels] = d_bias;
+    }
   }
   at.clear_padding(out.du);
   at.clear_padding(out.ddelta);
   if (p.z.data) at.clear_padding(out.dz);
   if (out.d_initial_state && at.active && at.segment == 0) {
     for (int n = at.way; n < p.states; n += kWays) {
-      out.d_initial_state[at.by_channel(n)] = lanes[n * kLanes].carry;
+      out.d_initial_state[at.by_channel(n)] = carry[n * kLanes];
     }
   }
 }

@@ -8,7 +8,7 @@ namespace ribo::kernels {
 template <class Io>
 __host__ __device__ inline Shared<Io> forward_shared(int64_t states) {
   // delta, delta u, y of each warp; u, delta, z twice.
-  return {states, 2, 2 + kWays, 2 * 3 + Coefficients<Io, 2>::kTiles};
+  return {2 * states, 2, 2 + kWays, 2 * 3 + Coefficients<Io, 2>::kTiles};
 }
 
 /// y and the last state, from `starts` [B, segments, N, D], the state before each segment; where
@@ -21,8 +21,10 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
   using T = Real<Io>;
   const Place<Io> at(p);
   constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
-  Lane<T>* const lanes = shared_memory<Lane<T>>() + at.lane;
-  T* const shared = shared_memory<T>() + 2 * p.states * kLanes;
+  Walk* const walks = shared_walks<Io>();
+  T* const rates = shared_reals<Io>() + at.lane;  // log2(e) A
+  T* const carry = rates + p.states * kLanes;     // what goes from tile to tile
+  T* const shared = shared_reals<Io>() + 2 * p.states * kLanes;
   T* const deltas = shared + Coefficients<Io, 2>::kElements;
   T* const xs = deltas + kArray;
   T* const outs = xs + kArray;
@@ -36,26 +38,33 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     } else if (p.initial_state) {
       h = p.initial_state[at.by_channel(n)];
     }
-    lanes[n * kLanes] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), h};
+    rates[n * kLanes] = p.A[at.channel * p.states + n] * static_cast<T>(kLog2E);
+    carry[n * kLanes] = h;
   }
   const T skip = p.D ? p.D[at.channel] : T{0};
   const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
 
-  Coefficients<Io, 2> coefficients(at, p.B, p.C, shared, copied);
-  const Incoming<Io> u(at, p.u, 0), raw_delta(at, p.delta, 1), gate(at, p.z, 0);
-  const Outgoing<Io> to_y(at, y), to_ungated(at, ungated);
+  enum { kB, kC, kU, kDelta, kZ, kY, kUngated };
+  if (threadIdx.x == 0) {
+    walks[kB] = at.walk(p.B, at.group * p.states), walks[kC] = at.walk(p.C, at.group * p.states);
+    walks[kU] = at.walk(p.u, at.first), walks[kDelta] = at.walk(p.delta, at.first);
+    walks[kZ] = at.walk(p.z, at.first), walks[kY] = at.walk(y, at.first);
+    walks[kUngated] = at.walk(ungated, at.first);
+  }
+  __syncthreads();
+
+  Coefficients<Io, 2> coefficients(at, walks + kB, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 >= at.end) return;
-    u.fetch(t0, next);
-    raw_delta.fetch(t0, next + kTile);
-    if (p.z.data) gate.fetch(t0, next + 2 * kTile);
+    at.load(walks[kU], t0, next, 0);
+    at.load(walks[kDelta], t0, next + kTile, 1);
+    if (p.z.data) at.load(walks[kZ], t0, next + 2 * kTile, 0);
     coefficients.fetch(t0, 0);
     __pipeline_commit();
   };
   fetch(at.begin);
   for (int t0 = at.begin; t0 < at.end; t0 += kSteps) {
-    Io* const arrived = next;
-    next = current, current = arrived;
+    exchange(current, next);
     __pipeline_wait_prior(0);
     __syncthreads();
     coefficients.turn();
@@ -94,15 +103,15 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
         for (int n = n0 + at.way; n < to; n += kWays) {
           const Quad<T>* b = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
           const Quad<T>* c = b + kStateBlock * kRow / 4;
-          const T rate = lanes[n * kLanes].rate;
-          T h = lanes[n * kLanes].carry;
+          const T rate = rates[n * kLanes];
+          T h = carry[n * kLanes];
           if (keeps) *checkpoint = h;
           checkpoint += static_cast<int64_t>(kWays) * p.channels;
           each_step<decltype(full)::value, false>(quads, [&](int i) {
             h = power_of_2(delta[i] * rate) * h + x[i] * b[i / 4].v[i % 4];
             out[i] += c[i / 4].v[i % 4] * h;
           });
-          lanes[n * kLanes].carry = h;
+          carry[n * kLanes] = h;
         }
       };
       if (quads >= kSteps / 4) {
@@ -119,27 +128,27 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     for (int i = 0; i < kOwn; ++i) total.v[i] += skip * at.get(current, i);
     const auto values = [&](int i) { return total.v[i]; };
     if (p.z.data) {
-      if (ungated.data) to_ungated.store(t0, values);
+      if (ungated.data) at.store(walks[kUngated], t0, values);
 #pragma unroll
       for (int i = 0; i < kOwn; ++i) {
         const T z = at.get(current + 2 * kTile, i);
         total.v[i] *= z * sigmoid(z);
       }
     }
-    to_y.store(t0, values);
+    at.store(walks[kY], t0, values);
   }
 
   at.clear_padding(y);
   if (at.active && at.segment == p.segments - 1) {
     for (int n = at.way; n < p.states; n += kWays) {
-      last_state[at.by_channel(n)] = lanes[n * kLanes].carry;
+      last_state[at.by_channel(n)] = carry[n * kLanes];
     }
   }
 }
 
 template <class Io>
 __host__ __device__ inline Shared<Io> segment_shared(int64_t states) {
-  return {states, 1, 2, 2 * 3 + Coefficients<Io, 1>::kTiles};
+  return {2 * states, 1, 2, 2 * 3 + Coefficients<Io, 1>::kTiles};
 }
 
 /// Step one of three where there are several segments. Every segment on its own, from zero: forward
@@ -152,26 +161,35 @@ __global__ void __launch_bounds__(kScanThreads)
   using T = Real<Io>;
   const Place<Io> at(p);
   constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
-  Lane<T>* const lanes = shared_memory<Lane<T>>() + at.lane;
-  T* const shared = shared_memory<T>() + 2 * p.states * kLanes;
+  Walk* const walks = shared_walks<Io>();
+  T* const rates = shared_reals<Io>() + at.lane;  // log2(e) A
+  T* const carry = rates + p.states * kLanes;     // what goes from tile to tile
+  T* const shared = shared_reals<Io>() + 2 * p.states * kLanes;
   T* const deltas = shared + Coefficients<Io, 1>::kElements;
   T* const xs = deltas + kArray;
   Io* current = reinterpret_cast<Io*>(xs + kArray);
   Io* next = current + 3 * kTile;
   Io* const copied = next + 3 * kTile;
   for (int n = at.way; n < p.states; n += kWays) {
-    lanes[n * kLanes] = {p.A[at.channel * p.states + n] * static_cast<T>(kLog2E), T{0}};
+    rates[n * kLanes] = p.A[at.channel * p.states + n] * static_cast<T>(kLog2E);
+    carry[n * kLanes] = 0;
   }
   const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
 
-  Coefficients<Io, 1> coefficients(at, kBackward ? p.C : p.B, p.C, shared, copied);
-  const Incoming<Io> drive(at, kBackward ? dy : p.u, 0), raw_delta(at, p.delta, 1);
-  const Incoming<Io> gate(at, p.z, 0);
+  enum { kCoefficients, kDrive, kDelta, kZ };
+  if (threadIdx.x == 0) {
+    walks[kCoefficients] = at.walk(kBackward ? p.C : p.B, at.group * p.states);
+    walks[kDrive] = at.walk(kBackward ? dy : p.u, at.first);
+    walks[kDelta] = at.walk(p.delta, at.first), walks[kZ] = at.walk(p.z, at.first);
+  }
+  __syncthreads();
+
+  Coefficients<Io, 1> coefficients(at, walks + kCoefficients, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 < at.begin || t0 >= at.end) return;
-    drive.fetch(t0, next);
-    raw_delta.fetch(t0, next + kTile);
-    if (kBackward && p.z.data) gate.fetch(t0, next + 2 * kTile);
+    at.load(walks[kDrive], t0, next, 0);
+    at.load(walks[kDelta], t0, next + kTile, 1);
+    if (kBackward && p.z.data) at.load(walks[kZ], t0, next + 2 * kTile, 0);
     coefficients.fetch(t0, 0);
     __pipeline_commit();
   };
@@ -180,8 +198,7 @@ __global__ void __launch_bounds__(kScanThreads)
   fetch(first);
   T total = 0;
   for (int t0 = first; t0 >= at.begin && t0 < at.end; t0 += stride) {
-    Io* const arrived = next;
-    next = current, current = arrived;
+    exchange(current, next);
     __pipeline_wait_prior(0);
     __syncthreads();
     coefficients.turn();
@@ -221,13 +238,13 @@ __global__ void __launch_bounds__(kScanThreads)
       }
       for (int n = n0 + at.way; n < to; n += kWays) {
         const Quad<T>* w = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
-        const T rate = lanes[n * kLanes].rate;
-        T h = lanes[n * kLanes].carry;
+        const T rate = rates[n * kLanes];
+        T h = carry[n * kLanes];
         each_step<true, kBackward>(kSteps / 4, [&](int i) {
           const T decay = power_of_2(delta[i] * rate), add = x[i] * w[i / 4].v[i % 4];
           h = kBackward ? decay * (h + add) : decay * h + add;
         });
-        lanes[n * kLanes].carry = h;
+        carry[n * kLanes] = h;
       }
       __syncthreads();
     }
@@ -238,7 +255,7 @@ __global__ void __launch_bounds__(kScanThreads)
   const int64_t outer = at.batch * p.segments + at.segment;
   if (at.way == 0) totals[at.by_row(outer, 1, 0)] = total;
   for (int n = at.way; n < p.states; n += kWays) {
-    ends[at.by_row(outer, p.states, n)] = lanes[n * kLanes].carry;
+    ends[at.by_row(outer, p.states, n)] = carry[n * kLanes];
   }
 }
 

@@ -50,12 +50,6 @@ struct Problem {
   Real<Io>* checkpoints;
 };
 
-/// A channel's share of shared memory for one state: log2(e) A, and what goes from step to step.
-template <class T>
-struct alignas(2 * sizeof(T)) Lane {
-  T rate, carry;
-};
-
 /// Four steps of a state, or of a channel.
 template <class T>
 struct alignas(16) Quad {
@@ -67,19 +61,45 @@ static_assert(kOwn == 4);
 template <class Io>
 inline constexpr int kWord = sizeof(Io) < 4 ? 4 : static_cast<int>(sizeof(Io));
 
-/// Elements of Real between the starts of a block's arrays in shared memory, in their order: a Lane
-/// for every state and channel; coefficients; `rows` arrays [kLanes, kRow] of steps; tiles of Io.
+/// How a block finds its channels of a tensor [B, L, ...], for all of its threads in shared memory:
+/// registers are short. Step t is at start + t * stride, in bytes.
+struct alignas(16) Walk {
+  const void* start;
+  int stride;
+  bool pieces;  // may be copied in pieces
+};
+inline constexpr int kWalks = 10;  // at most of a kernel
+
+/// What a block has in shared memory, in this order: Walks; for every state and channel `lanes`
+/// numbers; coefficients; `rows` arrays [kLanes, kRow] of steps; tiles of Io.
 template <class Io>
 struct Shared {
   int64_t lanes, coefficients, rows, tiles;
 
   /// Bytes.
   __host__ __device__ int64_t size() const {
-    return (2 * lanes * kLanes + coefficients * kStateBlock * kRow + rows * kLanes * kRow) *
+    return kWalks * static_cast<int64_t>(sizeof(Walk)) +
+           (lanes * kLanes + coefficients * kStateBlock * kRow + rows * kLanes * kRow) *
                static_cast<int64_t>(sizeof(Real<Io>)) +
            tiles * kSteps * kLanes * static_cast<int64_t>(sizeof(Io));
   }
 };
+template <class Io>
+__device__ inline Walk* shared_walks() {
+  return shared_memory<Walk>();
+}
+template <class Io>
+__device__ inline Real<Io>* shared_reals() {
+  return reinterpret_cast<Real<Io>*>(shared_memory<Walk>() + kWalks);
+}
+
+/// Step t of a Walk. With whole bytes a multiply-add makes an address.
+template <class Element>
+__device__ inline Element* at_step(const Walk& x, int t) {
+  using Byte = std::conditional_t<std::is_const_v<Element>, const char, char>;
+  void* const start = const_cast<void*>(x.start);
+  return reinterpret_cast<Element*>(static_cast<Byte*>(start) + static_cast<int64_t>(t) * x.stride);
+}
 
 /// Where a block and its thread stand, and how it copies.
 template <class Io>
@@ -126,15 +146,50 @@ struct Place {
   /// Steps count from the end in the reverse direction.
   __device__ int position(int t) const { return p.reverse ? length - 1 - t : t; }
 
-  /// Where step 0 of x is, of the block's first channel; step t is t * stride(x) on.
+  /// From the block's first channel, or from `column` of a tensor with other rows.
   template <class Element>
-  __device__ Element* from(const Rows<Element>& x) const {
-    return x.data + (batch * x.batch + static_cast<int64_t>(position(0)) * x.step + first);
+  __device__ Walk walk(const Rows<Element>& x, int column) const {
+    return {x.data + (batch * x.batch + static_cast<int64_t>(position(0)) * x.step + column),
+            (p.reverse ? -x.step : x.step) * static_cast<int>(sizeof(Element)), x.pieces};
   }
-  /// In bytes.
-  template <class Element>
-  __device__ int stride(const Rows<Element>& x) const {
-    return (p.reverse ? -x.step : x.step) * static_cast<int>(sizeof(Element));
+
+  /// Starts to copy the block's channels at the kSteps steps from t0 to `tile` [kSteps, kLanes];
+  /// zeros where there is no step or no channel. Where half of the warps are enough, `turn` says
+  /// which.
+  __device__ void load(const Walk& from, int t0, Io* tile, int turn) const {
+    const Walk x = from;
+    if (x.pieces) {
+      constexpr int kPiece = 16 / sizeof(Io), kOfRow = kLanes / kPiece, kCount = kSteps * kOfRow;
+      const int rank = (static_cast<int>(threadIdx.x) + turn * kCount) % kScanThreads;
+      if (rank >= kCount) return;
+      const int step = rank / kOfRow, column = rank % kOfRow * kPiece;
+      const int limit = column < columns ? end : 0;
+#pragma unroll
+      for (int i = 0; i < kCount; i += kScanThreads) {
+        const int t = t0 + step + i / kOfRow;
+        __pipeline_memcpy_async(tile + (rank + i) * kPiece, at_step<const Io>(x, t) + column, 16,
+                                t < limit ? 0 : 16);
+      }
+    } else {
+#pragma unroll 1
+      for (int i = own(); i < own() + kOwn; ++i) {
+        const bool there = t0 + i < end && active;
+        tile[i * kLanes + lane] =
+            there ? at_step<const Io>(x, t0 + i)[lane] : narrow<Io>(T{0});
+      }
+    }
+  }
+
+  /// Writes values(i) to the thread's channel at its own steps i, if they are there.
+  template <class F>
+  __device__ void store(const Walk& to, int t0, F&& values) const {
+    const Walk x = to;
+    const int limit = active ? end : 0, t = t0 + own();
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const Io value = narrow<Io>(values(i));
+      if (t + i < limit) at_step<Io>(x, t + i)[lane] = value;
+    }
   }
 
   /// Zeros where the segment reaches behind the sequence.
@@ -217,84 +272,11 @@ struct Place {
   }
 };
 
-/// x some bytes on: with whole bytes a multiply-add makes an address.
-template <class Element>
-__device__ inline Element* on(Element* x, int count, int bytes) {
-  using Byte = std::conditional_t<std::is_const_v<Element>, const char, char>;
-  return reinterpret_cast<Element*>(reinterpret_cast<Byte*>(x) +
-                                    static_cast<int64_t>(count) * bytes);
+template <class P>
+__device__ inline void exchange(P*& a, P*& b) {
+  P* const c = a;
+  a = b, b = c;
 }
-
-/// The block's channels of a tensor [B, L, D] on their way to shared memory, a tile at a time. What
-/// does not change from tile to tile is worked out once.
-template <class Io>
-class Incoming {
- public:
-  /// Where half of the warps are enough, `turn` says which.
-  __device__ Incoming(const Place<Io>& at, const Rows<const Io>& x, int turn)
-      : stride_(at.stride(x)), pieces_(x.pieces) {
-    const int rank = (static_cast<int>(threadIdx.x) + turn * kCount) % kScanThreads;
-    const int step = pieces_ ? rank / kOfRow : at.own();
-    const int column = pieces_ ? rank % kOfRow * kPiece : at.lane;
-    slot_ = step * kLanes + column;
-    from_ = on(at.from(x) + column, step, stride_);
-    limit_ = column < at.columns ? at.end - step : kNever;
-    mine_ = !pieces_ || kCount >= kScanThreads || rank < kCount;
-  }
-
-  /// Starts to copy the kSteps steps from t0 to `tile` [kSteps, kLanes]; zeros where there is no
-  /// step or no channel.
-  __device__ void fetch(int t0, Io* tile) const {
-    if (!mine_) return;
-    if (pieces_) {
-#pragma unroll
-      for (int i = 0; i < kCount; i += kScanThreads) {
-        const int t = t0 + i / kOfRow;
-        __pipeline_memcpy_async(tile + (slot_ + i * kPiece),
-                                on(from_, t, stride_), 16, t < limit_ ? 0 : 16);
-      }
-    } else {
-#pragma unroll 1
-      for (int i = 0; i < kOwn; ++i) {
-        const int t = t0 + i;
-        tile[slot_ + i * kLanes] = t < limit_ ? *on(from_, t, stride_) : narrow<Io>(Real<Io>{0});
-      }
-    }
-  }
-
- private:
-  static constexpr int kPiece = 16 / sizeof(Io), kOfRow = kLanes / kPiece, kCount = kSteps * kOfRow;
-  static constexpr int kNever = -(1 << 30);
-
-  const Io* from_;
-  int stride_, slot_, limit_;
-  bool pieces_, mine_;
-};
-
-/// A thread's channel of a tensor [B, L, D] that is written.
-template <class Io>
-class Outgoing {
- public:
-  __device__ Outgoing(const Place<Io>& at, const Rows<Io>& x) : stride_(at.stride(x)) {
-    to_ = on(at.from(x) + at.lane, at.own(), stride_);
-    limit_ = at.active ? at.end - at.own() : -1;
-  }
-
-  /// Writes values(i) at the thread's i-th own step of the tile at t0, if it is there.
-  template <class F>
-  __device__ void store(int t0, F&& values) const {
-    Io* const to = on(to_, t0, stride_);
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      const Io value = narrow<Io>(values(i));
-      if (t0 + i < limit_) *on(to, i, stride_) = value;
-    }
-  }
-
- private:
-  Io* to_;
-  int stride_, limit_;
-};
 
 /// f(i) for i = 0 ... kSteps - 1, or the steps of the first `quads` quads where not kFull; from the
 /// last to the first where kDown. Unrolled, so that i may index registers.
@@ -310,46 +292,41 @@ __device__ inline void each_step(int quads, F&& f) {
   }
 }
 
-/// B or C or both (kTensors = 2), a block of states at a time: copied as they are, ahead of time,
-/// and then turned. The coefficient of state n0 + n at step t0 + i is at [tensor][n][i] of `turned`,
-/// in rows of kRow.
+/// Tensors [B, L, G, N], a block of states at a time: copied as they are, ahead of time, and then
+/// turned. The coefficient of state n0 + n at step t0 + i is at [tensor][n][i] of `turned`, in rows
+/// of kRow.
 template <class Io, int kTensors>
 class Coefficients {
   using T = Real<Io>;
 
  public:
-  static constexpr int kElements = kTensors * kStateBlock * kRow;    // of Real, turned
-  static constexpr int kCopied = kTensors * kSteps * kStateBlock;    // of Io
-  static constexpr int kTiles = kCopied / (kSteps * kLanes);         // the room that takes
+  static constexpr int kElements = kTensors * kStateBlock * kRow;  // of Real, turned
+  static constexpr int kCopied = kTensors * kSteps * kStateBlock;  // of Io
+  static constexpr int kTiles = kCopied / (kSteps * kLanes);       // the room that takes
 
-  __device__ Coefficients(const Place<Io>& at, const Rows<const Io>& first,
-                          const Rows<const Io>& second, T* turned, Io* copied)
-      : log_(at.p.log_words), states_(at.p.states), end_(at.end), turned_(turned), copied_(copied) {
-    state_ = (static_cast<int>(threadIdx.x) & ((1 << log_) - 1)) * kOfWord;
-#pragma unroll
-    for (int i = 0; i < kTensors; ++i) {
-      const Rows<const Io>& x = i == 0 ? first : second;
-      from_[i] = at.from(x) - at.first + (at.group * states_ + state_);
-      stride_[i] = at.stride(x);
-      words_[i] = x.pieces;
-    }
-  }
+  /// `walks` of the tensors, from the group's first state.
+  __device__ Coefficients(const Place<Io>& place, const Walk* walks, T* turned, Io* copied)
+      : place_(place), walks_(walks), turned_(turned), copied_(copied) {}
 
   /// Starts to copy the states from n0 at the steps from t0; what was copied before has been turned.
   __device__ void fetch(int t0, int n0) const {
-    const int rows = kScanThreads >> log_, row = static_cast<int>(threadIdx.x) >> log_;
+    const int log = place_.p.log_words, rows = kScanThreads >> log;
+    const int row = static_cast<int>(threadIdx.x) >> log;
+    const int n = (static_cast<int>(threadIdx.x) & ((1 << log) - 1)) * kOfWord;
+    const int count = place_.p.states - n0 - n, limit = count > 0 ? place_.end : 0;
 #pragma unroll
     for (int i = 0; i < kTensors; ++i) {
+      const Walk x = walks_[i];
       for (int step = row; step < kSteps; step += rows) {
-        const Io* const from = on(from_[i] + n0, t0 + step, stride_[i]);
-        Io* const to = copied_ + ((i * kSteps + step) * kStateBlock + state_);
-        const bool there = t0 + step < end_ && n0 + state_ < states_;
-        if (words_[i]) {
+        const bool there = t0 + step < limit;
+        const Io* const from = at_step<const Io>(x, t0 + step) + (n0 + n);
+        Io* const to = copied_ + ((i * kSteps + step) * kStateBlock + n);
+        if (x.pieces) {
           __pipeline_memcpy_async(to, from, kWord<Io>, there ? 0 : kWord<Io>);
         } else {
 #pragma unroll
           for (int j = 0; j < kOfWord; ++j) {
-            to[j] = there && n0 + state_ + j < states_ ? from[j] : narrow<Io>(T{0});
+            to[j] = there && j < count ? from[j] : narrow<Io>(T{0});
           }
         }
       }
@@ -359,7 +336,7 @@ class Coefficients {
   /// What has arrived. Nobody may still be reading what was turned before.
   __device__ void turn() const {
     constexpr int kQuads = kSteps / 4;
-    const int log = log_ + (kOfWord == 2 ? 1 : 0), states = 1 << log;
+    const int log = place_.p.log_words + (kOfWord == 2 ? 1 : 0), states = 1 << log;
     const int n = static_cast<int>(threadIdx.x) & (states - 1);
     for (int i = static_cast<int>(threadIdx.x) >> log; i < kTensors * kQuads;
          i += kScanThreads >> log) {
@@ -374,9 +351,8 @@ class Coefficients {
  private:
   static constexpr int kOfWord = kWord<Io> / static_cast<int>(sizeof(Io));
 
-  const Io* from_[kTensors];  // of the thread's states at step 0
-  int stride_[kTensors], log_, state_, states_, end_;
-  bool words_[kTensors];
+  const Place<Io>& place_;
+  const Walk* const walks_;
   T* const turned_;
   Io* const copied_;
 };
