@@ -181,12 +181,19 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     coefficients.fetch(t0, 0);
     __pipeline_commit();
   };
+  // The gradients of u, delta and z of the tile at t0 lie where these did.
+  const auto store = [&](int t0, const Io* tile) {
+    at.store(walks[kDu], t0, tile, 0);
+    at.store(walks[kDdelta], t0, tile + kTile, 1);
+    if (p.z.data) at.store(walks[kDz], t0, tile + 3 * kTile, 0);
+  };
   fetch(at.last_tile());
   for (int t0 = at.last_tile(); t0 >= at.begin; t0 -= kSteps) {
     exchange(current, next);
     exchange(start, next_start);
     __pipeline_wait_prior(0);
     __syncthreads();
+    if (t0 < at.last_tile()) store(t0 + kSteps, next);
     coefficients.turn();
     Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias), own_x, own_d_scan;
 #pragma unroll
@@ -195,15 +202,13 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
       own_d_scan.v[i] = at.get(current + 2 * kTile, i);
     }
     if (p.z.data) {
-      T d_z[kOwn];
 #pragma unroll
       for (int i = 0; i < kOwn; ++i) {
         const T z = at.get(current + 3 * kTile, i), s = sigmoid(z);
         const T of_scan = at.get(current + 4 * kTile, i);
-        d_z[i] = own_d_scan.v[i] * of_scan * s * (1 + z * (1 - s));
+        at.put(current + 3 * kTile, i, own_d_scan.v[i] * of_scan * s * (1 + z * (1 - s)));
         own_d_scan.v[i] *= z * s;
       }
-      at.store(walks[kDz], t0, [&](int i) { return d_z[i]; });
     }
     at.own_steps(deltas) = own_delta;
     at.own_steps(xs) = own_x;
@@ -279,19 +284,19 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     __syncthreads();
     const Quad<T> of_x = at.sum(d_xs), of_decay = at.sum(d_decays);
     own_delta = at.own_steps(deltas), own_d_scan = at.own_steps(d_scans);
-    T d_delta[kOwn], d_u[kOwn];
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
       const T u = at.get(current, i);
-      d_delta[i] = u * of_x.v[i] + of_decay.v[i] * static_cast<T>(1 / kLog2E);
-      if (p.delta_softplus) d_delta[i] *= sigmoid(at.get(current + kTile, i) + bias);
+      T d_delta = u * of_x.v[i] + of_decay.v[i] * static_cast<T>(1 / kLog2E);
+      if (p.delta_softplus) d_delta *= sigmoid(at.get(current + kTile, i) + bias);
       d_skip += own_d_scan.v[i] * u;
-      d_bias += t0 + at.own() + i < at.end ? d_delta[i] : T{0};
-      d_u[i] = own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i];
+      d_bias += t0 + at.own() + i < at.end ? d_delta : T{0};
+      at.put(current + kTile, i, d_delta);
+      at.put(current, i, own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i]);
     }
-    at.store(walks[kDdelta], t0, [&](int i) { return d_delta[i]; });
-    at.store(walks[kDu], t0, [&](int i) { return d_u[i]; });
   }
+  __syncthreads();
+  if (at.end > at.begin) store(at.begin, current);
 
   d_skip = at.sum_of_ways(d_skip, deltas);
   d_bias = at.sum_of_ways(d_bias, deltas);

@@ -53,7 +53,7 @@ Rows<const Io> input(const CudaScanProblem& s, const CudaScanRows& x) {
 }
 template <class Io>
 Rows<const Io> coefficients(const CudaScanProblem& s, const CudaScanRows& x) {
-  return rows<const Io>(x.data, x.batch, x.step, s.states, kWord<Io>);
+  return rows<const Io>(x.data, x.batch, x.step, s.states, kWord);
 }
 template <class Io>
 Rows<Io> output(const CudaScanProblem& s, void* data) {
@@ -71,7 +71,7 @@ Problem<Io> typed(const CudaScanProblem& s) {
   p.states = static_cast<int>(s.states);
   p.tiles = static_cast<int>(tiles(s));
   p.strides = static_cast<int>(strides(s));
-  constexpr int64_t kOfWord = kWord<Io> / static_cast<int64_t>(sizeof(Io));
+  constexpr int64_t kOfWord = kWord / static_cast<int64_t>(sizeof(Io));
   while (kOfWord << p.log_words < std::min<int64_t>(s.states, kStateBlock)) ++p.log_words;
   p.segments = static_cast<int>(s.segments);
   p.segment_steps = static_cast<int>(ceil_div(strides(s), s.segments)) * kCudaScanStride;

@@ -62,11 +62,20 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     coefficients.fetch(t0, 0);
     __pipeline_commit();
   };
+  // y and the ungated y of the tile at t0 lie where u and delta did.
+  const auto store = [&](int t0, const Io* tile) {
+    at.store(walks[kY], t0, tile, 0);
+    if (ungated.data) at.store(walks[kUngated], t0, tile + kTile, 1);
+  };
+  const bool keeps = p.checkpoints && at.active;
+  T* checkpoints =
+      p.checkpoints + at.by_row(at.batch * p.strides + at.begin / kSteps, p.states, at.way);
   fetch(at.begin);
   for (int t0 = at.begin; t0 < at.end; t0 += kSteps) {
     exchange(current, next);
     __pipeline_wait_prior(0);
     __syncthreads();
+    if (t0 > at.begin) store(t0 - kSteps, next);
     coefficients.turn();
     const Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias);
     Quad<T> own_x;
@@ -78,9 +87,8 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     at.own_steps(xs) = own_x;
     __syncthreads();
 
-    const bool keeps = p.checkpoints && at.active;
-    T* checkpoint =
-        p.checkpoints + at.by_row(at.batch * p.strides + t0 / kSteps, p.states, at.way);
+    T* checkpoint = checkpoints;
+    checkpoints += static_cast<int64_t>(p.states) * p.channels;
     T delta[kSteps], x[kSteps], out[kSteps] = {};
     at.read(deltas, delta);
     at.read(xs, x);
@@ -123,20 +131,20 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
 
     at.leave(outs, out);
     __syncthreads();
-    Quad<T> total = at.sum(outs);
+    const Quad<T> total = at.sum(outs);
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) total.v[i] += skip * at.get(current, i);
-    const auto values = [&](int i) { return total.v[i]; };
-    if (p.z.data) {
-      if (ungated.data) at.store(walks[kUngated], t0, values);
-#pragma unroll
-      for (int i = 0; i < kOwn; ++i) {
+    for (int i = 0; i < kOwn; ++i) {
+      T value = total.v[i] + skip * at.get(current, i);
+      if (p.z.data) {
+        if (ungated.data) at.put(current + kTile, i, value);
         const T z = at.get(current + 2 * kTile, i);
-        total.v[i] *= z * sigmoid(z);
+        value *= z * sigmoid(z);
       }
+      at.put(current, i, value);
     }
-    at.store(walks[kY], t0, values);
   }
+  __syncthreads();
+  if (at.end > at.begin) store(at.last_tile(), current);
 
   at.clear_padding(y);
   if (at.active && at.segment == p.segments - 1) {

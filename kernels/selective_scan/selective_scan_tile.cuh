@@ -32,7 +32,7 @@ struct Rows {
   Io* data;
   int64_t batch;
   int step;
-  bool pieces;  // a group's rows start and end where pieces do: of 16 bytes, of kWord for B and C
+  bool pieces;  // a group's rows start and end where pieces do: of 16 bytes; of kWord for B and C
 };
 
 /// CudaScanProblem with types, and how it is cut into blocks.
@@ -58,8 +58,7 @@ struct alignas(16) Quad {
 static_assert(kOwn == 4);
 
 /// Bytes of B and C that are copied at a time.
-template <class Io>
-inline constexpr int kWord = sizeof(Io) < 4 ? 4 : static_cast<int>(sizeof(Io));
+inline constexpr int kWord = 8;
 
 /// How a block finds its channels of a tensor [B, L, ...], for all of its threads in shared memory:
 /// registers are short. Step t is at start + t * stride, in bytes.
@@ -159,17 +158,11 @@ struct Place {
   __device__ void load(const Walk& from, int t0, Io* tile, int turn) const {
     const Walk x = from;
     if (x.pieces) {
-      constexpr int kPiece = 16 / sizeof(Io), kOfRow = kLanes / kPiece, kCount = kSteps * kOfRow;
-      const int rank = (static_cast<int>(threadIdx.x) + turn * kCount) % kScanThreads;
-      if (rank >= kCount) return;
-      const int step = rank / kOfRow, column = rank % kOfRow * kPiece;
-      const int limit = column < columns ? end : 0;
-#pragma unroll
-      for (int i = 0; i < kCount; i += kScanThreads) {
-        const int t = t0 + step + i / kOfRow;
-        __pipeline_memcpy_async(tile + (rank + i) * kPiece, at_step<const Io>(x, t) + column, 16,
-                                t < limit ? 0 : 16);
-      }
+      each_piece(turn, [&](int step, int column) {
+        const bool there = t0 + step < end && column < columns;
+        __pipeline_memcpy_async(tile + step * kLanes + column,
+                                at_step<const Io>(x, t0 + step) + column, 16, there ? 0 : 16);
+      });
     } else {
 #pragma unroll 1
       for (int i = own(); i < own() + kOwn; ++i) {
@@ -180,15 +173,21 @@ struct Place {
     }
   }
 
-  /// Writes values(i) to the thread's channel at its own steps i, if they are there.
-  template <class F>
-  __device__ void store(const Walk& to, int t0, F&& values) const {
+  /// Writes `tile`, into which the block's threads have put values, where there are steps and
+  /// channels.
+  __device__ void store(const Walk& to, int t0, const Io* tile, int turn) const {
     const Walk x = to;
-    const int limit = active ? end : 0, t = t0 + own();
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      const Io value = narrow<Io>(values(i));
-      if (t + i < limit) at_step<Io>(x, t + i)[lane] = value;
+    if (x.pieces) {
+      each_piece(turn, [&](int step, int column) {
+        if (t0 + step >= end || column >= columns) return;
+        *reinterpret_cast<uint4*>(at_step<Io>(x, t0 + step) + column) =
+            *reinterpret_cast<const uint4*>(tile + step * kLanes + column);
+      });
+    } else {
+#pragma unroll 1
+      for (int i = own(); i < own() + kOwn; ++i) {
+        if (t0 + i < end && active) at_step<Io>(x, t0 + i)[lane] = tile[i * kLanes + lane];
+      }
     }
   }
 
@@ -203,6 +202,10 @@ struct Place {
 
   /// The thread's channel of a tile at its i-th own step.
   __device__ T get(const Io* tile, int i) const { return widen(tile[(own() + i) * kLanes + lane]); }
+
+  __device__ void put(Io* tile, int i, T value) const {
+    tile[(own() + i) * kLanes + lane] = narrow<Io>(value);
+  }
 
   /// delta at the thread's own steps after bias and softplus; zero where there is no step, so that
   /// the state passes.
@@ -270,6 +273,19 @@ struct Place {
   __device__ int64_t by_channel(int n) const {
     return (batch * p.channels + channel) * p.states + n;
   }
+
+ private:
+  /// f(step, column) for this thread's share of a tile's 16-byte pieces.
+  template <class F>
+  __device__ void each_piece(int turn, F&& f) const {
+    constexpr int kPiece = 16 / sizeof(Io), kOfRow = kLanes / kPiece, kCount = kSteps * kOfRow;
+    const int rank = (static_cast<int>(threadIdx.x) + turn * kCount) % kScanThreads;
+    if (kCount < kScanThreads && rank >= kCount) return;
+#pragma unroll
+    for (int i = 0; i < kCount; i += kScanThreads) {
+      f(rank / kOfRow + i / kOfRow, rank % kOfRow * kPiece);
+    }
+  }
 };
 
 template <class P>
@@ -310,24 +326,22 @@ class Coefficients {
 
   /// Starts to copy the states from n0 at the steps from t0; what was copied before has been turned.
   __device__ void fetch(int t0, int n0) const {
-    const int log = place_.p.log_words, rows = kScanThreads >> log;
-    const int row = static_cast<int>(threadIdx.x) >> log;
-    const int n = (static_cast<int>(threadIdx.x) & ((1 << log) - 1)) * kOfWord;
+    constexpr int kThreads = kScanThreads / kTensors;  // of a tensor
+    const int tensor = static_cast<int>(threadIdx.x) / kThreads;
+    const int rank = static_cast<int>(threadIdx.x) % kThreads, log = place_.p.log_words;
+    const int n = (rank & ((1 << log) - 1)) * kOfWord;
     const int count = place_.p.states - n0 - n, limit = count > 0 ? place_.end : 0;
+    const Walk x = walks_[tensor];
+    for (int step = rank >> log; step < kSteps; step += kThreads >> log) {
+      const bool there = t0 + step < limit;
+      const Io* const from = at_step<const Io>(x, t0 + step) + (n0 + n);
+      Io* const to = copied_ + ((tensor * kSteps + step) * kStateBlock + n);
+      if (x.pieces) {
+        __pipeline_memcpy_async(to, from, kWord, there ? 0 : kWord);
+      } else {
 #pragma unroll
-    for (int i = 0; i < kTensors; ++i) {
-      const Walk x = walks_[i];
-      for (int step = row; step < kSteps; step += rows) {
-        const bool there = t0 + step < limit;
-        const Io* const from = at_step<const Io>(x, t0 + step) + (n0 + n);
-        Io* const to = copied_ + ((i * kSteps + step) * kStateBlock + n);
-        if (x.pieces) {
-          __pipeline_memcpy_async(to, from, kWord<Io>, there ? 0 : kWord<Io>);
-        } else {
-#pragma unroll
-          for (int j = 0; j < kOfWord; ++j) {
-            to[j] = there && j < count ? from[j] : narrow<Io>(T{0});
-          }
+        for (int j = 0; j < kOfWord; ++j) {
+          to[j] = there && j < count ? from[j] : narrow<Io>(T{0});
         }
       }
     }
@@ -336,7 +350,7 @@ class Coefficients {
   /// What has arrived. Nobody may still be reading what was turned before.
   __device__ void turn() const {
     constexpr int kQuads = kSteps / 4;
-    const int log = place_.p.log_words + (kOfWord == 2 ? 1 : 0), states = 1 << log;
+    const int log = place_.p.log_words + kLogOfWord, states = 1 << log;
     const int n = static_cast<int>(threadIdx.x) & (states - 1);
     for (int i = static_cast<int>(threadIdx.x) >> log; i < kTensors * kQuads;
          i += kScanThreads >> log) {
@@ -349,7 +363,8 @@ class Coefficients {
   }
 
  private:
-  static constexpr int kOfWord = kWord<Io> / static_cast<int>(sizeof(Io));
+  static constexpr int kLogOfWord = sizeof(Io) == 2 ? 2 : sizeof(Io) == 4 ? 1 : 0;
+  static constexpr int kOfWord = 1 << kLogOfWord;
 
   const Place<Io>& place_;
   const Walk* const walks_;
