@@ -138,8 +138,9 @@ OuterProductGrads backward_cpu(const OuterProductTensors& in, const at::Tensor& 
 struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& a, const at::Tensor& b,
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                            const std::optional<at::Tensor>& residual, const at::Tensor& lengths,
-                            bool bf16) {
+                            const std::optional<at::Tensor>& residual,
+                            const std::optional<at::Tensor>& given, bool bf16) {
+    const at::Tensor lengths = given.value_or(at::Tensor());
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     // The residual's values have no part in any gradient.
     ctx->save_for_backward({a, b, weight, lengths});
@@ -177,6 +178,10 @@ struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
   }
 };
 
+std::optional<at::Tensor> optional(const at::Tensor& x) {
+  return x.defined() ? std::optional(x) : std::nullopt;
+}
+
 at::Tensor outer_product_mean_op(const at::Tensor& a, const at::Tensor& b, const at::Tensor& weight,
                                  const std::optional<at::Tensor>& bias,
                                  const std::optional<at::Tensor>& residual,
@@ -205,11 +210,7 @@ at::Tensor outer_product_mean_op(const at::Tensor& a, const at::Tensor& b, const
   } else {
     expect_lengths(kOp, ends, batch);
   }
-  return OuterProductMean::apply(a, b, weight, bias, residual, ends, rounds_products(a));
-}
-
-std::optional<at::Tensor> optional(const at::Tensor& x) {
-  return x.defined() ? std::optional(x) : std::nullopt;
+  return OuterProductMean::apply(a, b, weight, bias, residual, optional(ends), rounds_products(a));
 }
 
 }  // namespace
