@@ -108,7 +108,7 @@ class WarpSums<Io, std::enable_if_t<sizeof(Io) == 2>> {
 /// `carries` [B, segments, N, D]: the gradient that enters each segment from behind; where that is
 /// null, there is one segment and `d_last_state` [B, D, N] enters (null: zero). `ungated`: y before
 /// the gate, wanted where there is one.
-template <class Io>
+template <class Io, bool kPieces>
 __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     scan_backward_kernel(const Problem<Io> p, const Rows<const Io> dy, const Rows<const Io> ungated,
                          const Real<Io>* carries, const Real<Io>* d_last_state,
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
   const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
   T d_skip = 0, d_bias = 0;
 
-  enum { kB, kC, kU, kDelta, kDy, kZ, kUngated, kDu, kDdelta, kDz };
+  enum { kB, kC, kDy, kU, kDelta, kZ, kUngated, kDu, kDdelta, kDz };
   if (threadIdx.x == 0) {
     walks[kB] = at.walk(p.B, at.group * p.states), walks[kC] = at.walk(p.C, at.group * p.states);
     walks[kU] = at.walk(p.u, at.first), walks[kDelta] = at.walk(p.delta, at.first);
@@ -170,22 +170,14 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
   };
   const auto fetch = [&](int t0) {
     if (t0 < at.begin) return;
-    at.load(walks[kU], t0, next, 0);
-    at.load(walks[kDelta], t0, next + kTile, 1);
-    at.load(walks[kDy], t0, next + 2 * kTile, 0);
-    if (p.z.data) {
-      at.load(walks[kZ], t0, next + 3 * kTile, 1);
-      at.load(walks[kUngated], t0, next + 4 * kTile, 0);
-    }
+    at.template load<kPieces, 5>(walks + kDy, p.z.data ? 5 : 3, t0, next);
     fetch_start(t0, 0);
-    coefficients.fetch(t0, 0);
+    coefficients.template fetch<kPieces>(t0, 0);
     __pipeline_commit();
   };
   // The gradients of u, delta and z of the tile at t0 lie where these did.
   const auto store = [&](int t0, const Io* tile) {
-    at.store(walks[kDu], t0, tile, 0);
-    at.store(walks[kDdelta], t0, tile + kTile, 1);
-    if (p.z.data) at.store(walks[kDz], t0, tile + 3 * kTile, 0);
+    at.template store<kPieces, 3>(walks + kDu, p.z.data ? 3 : 2, t0, tile + kTile);
   };
   fetch(at.last_tile());
   for (int t0 = at.last_tile(); t0 >= at.begin; t0 -= kSteps) {
@@ -195,11 +187,11 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     __syncthreads();
     if (t0 < at.last_tile()) store(t0 + kSteps, next);
     coefficients.turn();
-    Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias), own_x, own_d_scan;
+    Quad<T> own_delta = at.step_sizes(current + 2 * kTile, t0, bias), own_x, own_d_scan;
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      own_x.v[i] = own_delta.v[i] * at.get(current, i);
-      own_d_scan.v[i] = at.get(current + 2 * kTile, i);
+      own_x.v[i] = own_delta.v[i] * at.get(current + kTile, i);
+      own_d_scan.v[i] = at.get(current, i);
     }
     if (p.z.data) {
 #pragma unroll
@@ -236,7 +228,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
         fetch_start(t0, to);
-        coefficients.fetch(t0, to);
+        coefficients.template fetch<kPieces>(t0, to);
         __pipeline_commit();
       } else {
         fetch(t0 - kSteps);
@@ -286,13 +278,13 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     own_delta = at.own_steps(deltas), own_d_scan = at.own_steps(d_scans);
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      const T u = at.get(current, i);
+      const T u = at.get(current + kTile, i);
       T d_delta = u * of_x.v[i] + of_decay.v[i] * static_cast<T>(1 / kLog2E);
-      if (p.delta_softplus) d_delta *= sigmoid(at.get(current + kTile, i) + bias);
+      if (p.delta_softplus) d_delta *= sigmoid(at.get(current + 2 * kTile, i) + bias);
       d_skip += own_d_scan.v[i] * u;
       d_bias += t0 + at.own() + i < at.end ? d_delta : T{0};
-      at.put(current + kTile, i, d_delta);
-      at.put(current, i, own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i]);
+      at.put(current + 2 * kTile, i, d_delta);
+      at.put(current + kTile, i, own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i]);
     }
   }
   __syncthreads();

@@ -37,27 +37,24 @@ int64_t chain_elements(const CudaScanProblem& s) {
   return s.segments > 1 ? s.batch * s.segments * (s.states + 1) * s.channels : 0;
 }
 
-// Io: const or not, as the data. `of_group` elements of a group lie side by side.
-template <class Io, class Void>
-Rows<Io> rows(Void* data, int64_t batch, int64_t step, int64_t of_group, int64_t piece) {
-  const auto in_pieces = [&](int64_t elements) {
-    return elements * static_cast<int64_t>(sizeof(Io)) % piece == 0;
-  };
-  const bool pieces = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data)) % piece == 0 &&
-                      in_pieces(batch) && in_pieces(step) && in_pieces(of_group);
-  return {static_cast<Io*>(data), batch, static_cast<int>(step), pieces};
-}
 template <class Io>
-Rows<const Io> input(const CudaScanProblem& s, const CudaScanRows& x) {
-  return rows<const Io>(x.data, x.batch, x.step, s.channels / s.groups, 16);
-}
-template <class Io>
-Rows<const Io> coefficients(const CudaScanProblem& s, const CudaScanRows& x) {
-  return rows<const Io>(x.data, x.batch, x.step, s.states, kWord);
+Rows<const Io> input(const CudaScanRows& x) {
+  return {static_cast<const Io*>(x.data), x.batch, static_cast<int>(x.step)};
 }
 template <class Io>
 Rows<Io> output(const CudaScanProblem& s, void* data) {
-  return rows<Io>(data, s.length * s.channels, s.channels, s.channels / s.groups, 16);
+  return {static_cast<Io*>(data), s.length * s.channels, static_cast<int>(s.channels)};
+}
+
+// Whether all rows, of which a group's `of_group` elements lie side by side, start and end at
+// multiples of `bytes`.
+template <class Io>
+bool in_pieces(const Rows<Io>& x, int64_t of_group, int64_t bytes) {
+  const auto whole = [&](int64_t elements) {
+    return elements * static_cast<int64_t>(sizeof(Io)) % bytes == 0;
+  };
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(x.data)) % bytes == 0 && whole(x.batch) &&
+         whole(x.step) && whole(of_group);
 }
 
 template <class Io>
@@ -78,17 +75,27 @@ Problem<Io> typed(const CudaScanProblem& s) {
   p.delta_softplus = s.delta_softplus;
   p.reverse = s.reverse;
   p.lengths = s.lengths;
-  p.u = input<Io>(s, s.u);
-  p.delta = input<Io>(s, s.delta);
-  p.z = input<Io>(s, s.z);
-  p.B = coefficients<Io>(s, s.B);
-  p.C = coefficients<Io>(s, s.C);
+  p.u = input<Io>(s.u);
+  p.delta = input<Io>(s.delta);
+  p.z = input<Io>(s.z);
+  p.B = input<Io>(s.B);
+  p.C = input<Io>(s.C);
   p.A = static_cast<const T*>(s.A);
   p.D = static_cast<const T*>(s.D);
   p.delta_bias = static_cast<const T*>(s.delta_bias);
   p.initial_state = static_cast<const T*>(s.initial_state);
   p.checkpoints = static_cast<T*>(s.checkpoints);
   return p;
+}
+
+// f(std::bool_constant): whether a kernel may copy B, C and the rows of channels in pieces.
+template <class Io, class F, class... More>
+cudaError_t with_pieces(const Problem<Io>& p, F&& f, const More&... more) {
+  const int64_t of_group = p.channels / p.groups;
+  const bool pieces = in_pieces(p.B, p.states, kWord) && in_pieces(p.C, p.states, kWord) &&
+                      in_pieces(p.u, of_group, 16) && in_pieces(p.delta, of_group, 16) &&
+                      in_pieces(p.z, of_group, 16) && (in_pieces(more, of_group, 16) && ...);
+  return pieces ? f(std::true_type{}) : f(std::false_type{});
 }
 
 constexpr int kThreads = 256;  // of the kernels that take an element a thread
@@ -99,9 +106,11 @@ cudaError_t chain(const Problem<Io>& p, int64_t batch, int64_t blocks, const Row
                   const Real<Io>* first, Real<Io>* ends, cudaStream_t stream) {
   const int64_t elements = batch * p.states * p.channels;
   Real<Io>* totals = ends + elements * p.segments;
-  const cudaError_t error =
-      launch(segment_kernel<Io, kBackward>, blocks, kScanThreads,
-             segment_shared<Io>(p.states).size(), stream, p, dy, ends, totals);
+  const auto segments = [&](auto pieces) {
+    return launch(segment_kernel<Io, decltype(pieces)::value, kBackward>, blocks, kScanThreads,
+                  segment_shared<Io>(p.states).size(), stream, p, dy, ends, totals);
+  };
+  const cudaError_t error = with_pieces(p, segments, dy);
   if (error != cudaSuccess) return error;
   return launch(chain_kernel<Io, kBackward>, ceil_div(elements, kThreads), kThreads, 0, stream, p,
                 batch, first, totals, ends);
@@ -119,9 +128,13 @@ cudaError_t forward(const CudaScanForward& s, cudaStream_t stream) {
         chain<Io, false>(p, s.batch, blocks, Rows<const Io>{}, p.initial_state, starts, stream);
     if (error != cudaSuccess) return error;
   }
-  return launch(scan_kernel<Io>, blocks, kScanThreads, forward_shared<Io>(p.states).size(), stream,
-                p, starts, output<Io>(s, s.y), output<Io>(s, s.ungated),
-                static_cast<T*>(s.last_state));
+  const Rows<Io> y = output<Io>(s, s.y), ungated = output<Io>(s, s.ungated);
+  const auto scan = [&](auto pieces) {
+    return launch(scan_kernel<Io, decltype(pieces)::value>, blocks, kScanThreads,
+                  forward_shared<Io>(p.states).size(), stream, p, starts, y, ungated,
+                  static_cast<T*>(s.last_state));
+  };
+  return with_pieces(p, scan, y, ungated);
 }
 
 template <class Io>
@@ -130,7 +143,8 @@ cudaError_t backward(const CudaScanBackward& s, cudaStream_t stream) {
   const Problem<Io> p = typed<Io>(s);
   const int64_t blocks = s.batch * p.segments * p.groups * p.tiles;
   const int64_t elements = coefficient_elements(s);
-  const Rows<const Io> dy = input<Io>(s, s.dy);
+  const Rows<const Io> dy = input<Io>(s.dy);
+  const Rows<const Io> ungated = input<Io>({s.ungated, s.length * s.channels, s.channels});
   const T* const d_last_state = static_cast<const T*>(s.d_last_state);
   T* scratch = static_cast<T*>(s.scratch);
   T* carries = nullptr;
@@ -147,10 +161,12 @@ cudaError_t backward(const CudaScanBackward& s, cudaStream_t stream) {
                         static_cast<T*>(s.d_initial_state),
                         scratch,
                         scratch + p.tiles * elements};
-  cudaError_t error = launch(scan_backward_kernel<Io>, blocks, kScanThreads,
-                             backward_shared<Io>(p.states).size(), stream, p, dy,
-                             input<Io>(s, {s.ungated, s.length * s.channels, s.channels}),
-                             carries, d_last_state, parts);
+  const auto scan = [&](auto pieces) {
+    return launch(scan_backward_kernel<Io, decltype(pieces)::value>, blocks, kScanThreads,
+                  backward_shared<Io>(p.states).size(), stream, p, dy, ungated, carries,
+                  d_last_state, parts);
+  };
+  cudaError_t error = with_pieces(p, scan, dy, ungated, parts.du, parts.ddelta, parts.dz);
   if (error != cudaSuccess) return error;
   error = launch(add_coefficients_kernel<Io>, ceil_div(elements, kThreads), kThreads, 0, stream,
                  p, parts.coefficients, static_cast<Io*>(s.dB), static_cast<Io*>(s.dC));

@@ -13,8 +13,8 @@ __host__ __device__ inline Shared<Io> forward_shared(int64_t states) {
 
 /// y and the last state, from `starts` [B, segments, N, D], the state before each segment; where
 /// that is null, there is one segment and it starts from initial_state. `ungated` gets y before the
-/// gate, if it is given.
-template <class Io>
+/// gate, if it is given. kPieces: all rows may be copied in pieces.
+template <class Io, bool kPieces>
 __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     scan_kernel(const Problem<Io> p, const Real<Io>* starts, const Rows<Io> y,
                 const Rows<Io> ungated, Real<Io>* last_state) {
@@ -56,16 +56,13 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
   Coefficients<Io, 2> coefficients(at, walks + kB, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 >= at.end) return;
-    at.load(walks[kU], t0, next, 0);
-    at.load(walks[kDelta], t0, next + kTile, 1);
-    if (p.z.data) at.load(walks[kZ], t0, next + 2 * kTile, 0);
-    coefficients.fetch(t0, 0);
+    at.template load<kPieces, 3>(walks + kU, p.z.data ? 3 : 2, t0, next);
+    coefficients.template fetch<kPieces>(t0, 0);
     __pipeline_commit();
   };
   // y and the ungated y of the tile at t0 lie where u and delta did.
   const auto store = [&](int t0, const Io* tile) {
-    at.store(walks[kY], t0, tile, 0);
-    if (ungated.data) at.store(walks[kUngated], t0, tile + kTile, 1);
+    at.template store<kPieces, 2>(walks + kY, ungated.data ? 2 : 1, t0, tile);
   };
   const bool keeps = p.checkpoints && at.active;
   T* checkpoints =
@@ -102,7 +99,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
-        coefficients.fetch(t0, to);
+        coefficients.template fetch<kPieces>(t0, to);
         __pipeline_commit();
       } else {
         fetch(t0 + kSteps);
@@ -136,7 +133,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     for (int i = 0; i < kOwn; ++i) {
       T value = total.v[i] + skip * at.get(current, i);
       if (p.z.data) {
-        if (ungated.data) at.put(current + kTile, i, value);
+        at.put(current + kTile, i, value);
         const T z = at.get(current + 2 * kTile, i);
         value *= z * sigmoid(z);
       }
@@ -163,7 +160,7 @@ __host__ __device__ inline Shared<Io> segment_shared(int64_t states) {
 /// the state after it; backward, from its end, the gradient with respect to the state before it.
 /// ends [B, segments, N, D]; totals [B, segments, D]: the sum of delta, whose exp(A total) is how
 /// much of what comes in goes out.
-template <class Io, bool kBackward>
+template <class Io, bool kPieces, bool kBackward>
 __global__ void __launch_bounds__(kScanThreads)
     segment_kernel(const Problem<Io> p, const Rows<const Io> dy, Real<Io>* ends, Real<Io>* totals) {
   using T = Real<Io>;
@@ -195,10 +192,8 @@ __global__ void __launch_bounds__(kScanThreads)
   Coefficients<Io, 1> coefficients(at, walks + kCoefficients, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 < at.begin || t0 >= at.end) return;
-    at.load(walks[kDrive], t0, next, 0);
-    at.load(walks[kDelta], t0, next + kTile, 1);
-    if (kBackward && p.z.data) at.load(walks[kZ], t0, next + 2 * kTile, 0);
-    coefficients.fetch(t0, 0);
+    at.template load<kPieces, 3>(walks + kDrive, kBackward && p.z.data ? 3 : 2, t0, next);
+    coefficients.template fetch<kPieces>(t0, 0);
     __pipeline_commit();
   };
   const int first = kBackward ? at.last_tile() : at.begin;
@@ -239,7 +234,7 @@ __global__ void __launch_bounds__(kScanThreads)
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
-        coefficients.fetch(t0, to);
+        coefficients.template fetch<kPieces>(t0, to);
         __pipeline_commit();
       } else {
         fetch(t0 + stride);

@@ -32,7 +32,6 @@ struct Rows {
   Io* data;
   int64_t batch;
   int step;
-  bool pieces;  // a group's rows start and end where pieces do: of 16 bytes; of kWord for B and C
 };
 
 /// CudaScanProblem with types, and how it is cut into blocks.
@@ -65,7 +64,6 @@ inline constexpr int kWord = 8;
 struct alignas(16) Walk {
   const void* start;
   int stride;
-  bool pieces;  // may be copied in pieces
 };
 inline constexpr int kWalks = 10;  // at most of a kernel
 
@@ -149,46 +147,35 @@ struct Place {
   template <class Element>
   __device__ Walk walk(const Rows<Element>& x, int column) const {
     return {x.data + (batch * x.batch + static_cast<int64_t>(position(0)) * x.step + column),
-            (p.reverse ? -x.step : x.step) * static_cast<int>(sizeof(Element)), x.pieces};
+            (p.reverse ? -x.step : x.step) * static_cast<int>(sizeof(Element))};
   }
 
-  /// Starts to copy the block's channels at the kSteps steps from t0 to `tile` [kSteps, kLanes];
-  /// zeros where there is no step or no channel. Where half of the warps are enough, `turn` says
-  /// which.
-  __device__ void load(const Walk& from, int t0, Io* tile, int turn) const {
-    const Walk x = from;
-    if (x.pieces) {
-      each_piece(turn, [&](int step, int column) {
-        const bool there = t0 + step < end && column < columns;
-        __pipeline_memcpy_async(tile + step * kLanes + column,
-                                at_step<const Io>(x, t0 + step) + column, 16, there ? 0 : 16);
-      });
-    } else {
-#pragma unroll 1
-      for (int i = own(); i < own() + kOwn; ++i) {
-        const bool there = t0 + i < end && active;
-        tile[i * kLanes + lane] =
-            there ? at_step<const Io>(x, t0 + i)[lane] : narrow<Io>(T{0});
+  /// Starts to copy the block's channels of `count` tensors, at most kMost, at the kSteps steps from
+  /// t0 to `tiles` [count, kSteps, kLanes]; zeros where there is no step or no channel.
+  template <bool kPieces, int kMost>
+  __device__ void load(const Walk* from, int count, int t0, Io* tiles) const {
+    each_piece<kPieces, kMost>(count, [&](int tensor, int step, int column) {
+      const bool there = t0 + step < end && column < columns;
+      Io* const to = tiles + (tensor * kSteps + step) * kLanes + column;
+      const Io* const at = at_step<const Io>(from[tensor], t0 + step) + column;
+      if (kPieces) {
+        __pipeline_memcpy_async(to, at, 16, there ? 0 : 16);
+      } else {
+        *to = there ? *at : narrow<Io>(T{0});
       }
-    }
+    });
   }
 
-  /// Writes `tile`, into which the block's threads have put values, where there are steps and
+  /// Writes `tiles`, into which the block's threads have put values, where there are steps and
   /// channels.
-  __device__ void store(const Walk& to, int t0, const Io* tile, int turn) const {
-    const Walk x = to;
-    if (x.pieces) {
-      each_piece(turn, [&](int step, int column) {
-        if (t0 + step >= end || column >= columns) return;
-        *reinterpret_cast<uint4*>(at_step<Io>(x, t0 + step) + column) =
-            *reinterpret_cast<const uint4*>(tile + step * kLanes + column);
-      });
-    } else {
-#pragma unroll 1
-      for (int i = own(); i < own() + kOwn; ++i) {
-        if (t0 + i < end && active) at_step<Io>(x, t0 + i)[lane] = tile[i * kLanes + lane];
-      }
-    }
+  template <bool kPieces, int kMost>
+  __device__ void store(const Walk* to, int count, int t0, const Io* tiles) const {
+    using Piece = std::conditional_t<kPieces, uint4, Io>;
+    each_piece<kPieces, kMost>(count, [&](int tensor, int step, int column) {
+      if (t0 + step >= end || column >= columns) return;
+      *reinterpret_cast<Piece*>(at_step<Io>(to[tensor], t0 + step) + column) =
+          *reinterpret_cast<const Piece*>(tiles + (tensor * kSteps + step) * kLanes + column);
+    });
   }
 
   /// Zeros where the segment reaches behind the sequence.
@@ -275,15 +262,18 @@ struct Place {
   }
 
  private:
-  /// f(step, column) for this thread's share of a tile's 16-byte pieces.
-  template <class F>
-  __device__ void each_piece(int turn, F&& f) const {
-    constexpr int kPiece = 16 / sizeof(Io), kOfRow = kLanes / kPiece, kCount = kSteps * kOfRow;
-    const int rank = (static_cast<int>(threadIdx.x) + turn * kCount) % kScanThreads;
-    if (kCount < kScanThreads && rank >= kCount) return;
+  /// f(tensor, step, column) for this thread's share of `count` tiles, in pieces of 16 bytes or of
+  /// an element.
+  template <bool kPieces, int kMost, class F>
+  __device__ static void each_piece(int count, F&& f) {
+    constexpr int kPiece = kPieces ? 16 / sizeof(Io) : 1;
+    constexpr int kOfRow = kLanes / kPiece, kOfTile = kSteps * kOfRow;
 #pragma unroll
-    for (int i = 0; i < kCount; i += kScanThreads) {
-      f(rank / kOfRow + i / kOfRow, rank % kOfRow * kPiece);
+    for (int i = 0; i < kMost * kOfTile; i += kScanThreads) {
+      const int piece = i + static_cast<int>(threadIdx.x);
+      if (piece < count * kOfTile) {
+        f(piece / kOfTile, piece % kOfTile / kOfRow, piece % kOfRow * kPiece);
+      }
     }
   }
 };
@@ -325,6 +315,7 @@ class Coefficients {
       : place_(place), walks_(walks), turned_(turned), copied_(copied) {}
 
   /// Starts to copy the states from n0 at the steps from t0; what was copied before has been turned.
+  template <bool kPieces>
   __device__ void fetch(int t0, int n0) const {
     constexpr int kThreads = kScanThreads / kTensors;  // of a tensor
     const int tensor = static_cast<int>(threadIdx.x) / kThreads;
@@ -336,7 +327,7 @@ class Coefficients {
       const bool there = t0 + step < limit;
       const Io* const from = at_step<const Io>(x, t0 + step) + (n0 + n);
       Io* const to = copied_ + ((tensor * kSteps + step) * kStateBlock + n);
-      if (x.pieces) {
+      if (kPieces) {
         __pipeline_memcpy_async(to, from, kWord, there ? 0 : kWord);
       } else {
 #pragma unroll
