@@ -55,4 +55,39 @@ std::string check_elf(const std::filesystem::path& path) {
   return "";
 }
 
+bool exports(const std::filesystem::path& path, const std::string& symbol) {
+  std::ifstream in(path, std::ios::binary);
+  // Nothing where it does not lie in the file.
+  const auto read = [&](auto& to, uint64_t offset) {
+    in.seekg(static_cast<std::streamoff>(offset));
+    in.read(reinterpret_cast<char*>(to.data()),
+            static_cast<std::streamsize>(to.size() * sizeof to[0]));
+    if (!in) to.clear();
+  };
+  std::vector<Elf64_Ehdr> head(1);
+  read(head, 0);
+  if (head.empty() || head[0].e_shentsize != sizeof(Elf64_Shdr)) return false;
+  std::vector<Elf64_Shdr> sections(head[0].e_shnum);
+  read(sections, head[0].e_shoff);
+  const uint64_t size = std::filesystem::file_size(path);
+  for (const Elf64_Shdr& table : sections) {
+    if (table.sh_type != SHT_DYNSYM || table.sh_link >= sections.size()) continue;
+    const Elf64_Shdr& text = sections[table.sh_link];
+    if (table.sh_size > size || text.sh_size > size) return false;
+    std::vector<Elf64_Sym> symbols(table.sh_size / sizeof(Elf64_Sym));
+    std::vector<char> names(text.sh_size);
+    read(symbols, table.sh_offset);
+    read(names, text.sh_offset);
+    for (const Elf64_Sym& s : symbols) {
+      if (s.st_shndx == SHN_UNDEF || s.st_name >= names.size()) continue;
+      const size_t room = names.size() - s.st_name;
+      if (symbol.size() < room &&
+          std::strncmp(&names[s.st_name], symbol.c_str(), symbol.size() + 1) == 0) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 }  // namespace ribo::plugins

@@ -11,4 +11,8 @@ namespace ribo::plugins {
 /// segment and the section table (which stands at the end) must lie inside the file.
 std::string check_elf(const std::filesystem::path& path);
 
+/// Whether the shared library that check_elf() found whole defines `symbol` for others. Reads the
+/// table that the loader uses, which a stripped library still has; runs nothing of it.
+bool exports(const std::filesystem::path& path, const std::string& symbol);
+
 }  // namespace ribo::plugins

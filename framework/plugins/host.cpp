@@ -4,7 +4,6 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <boost/dll/library_info.hpp>
 #include <boost/dll/shared_library.hpp>
 #include <cctype>
 
@@ -170,8 +169,7 @@ std::string Host::load(const fs::path& given, bool built_in) {
   auto keep = std::make_unique<Kept>();
   const PluginInfo* info = nullptr;
   try {
-    const auto symbols = dll::library_info(file.string()).symbols();
-    if (std::find(symbols.begin(), symbols.end(), "ribo_plugin") == symbols.end()) {
+    if (!exports(file, "ribo_plugin")) {
       return "is no Ribo plugin (it has no symbol ribo_plugin; RIBO_PLUGIN defines it)";
     }
     // rtld_now: a missing symbol is an exception here, not the end of the process at its first use.

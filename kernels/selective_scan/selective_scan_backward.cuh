@@ -337,6 +337,7 @@ __global__ void add_coefficients_kernel(const Problem<Io> p, const Real<Io>* par
   if (p.lengths) length = min(max(p.lengths[b], int64_t{0}), length);
   Real<Io> sum = 0;
   if (t < length) {
+#pragma unroll 8
     for (int tile = 0; tile < p.tiles; ++tile) sum += parts[tile * count + i];
   }
   const int64_t position = t < length && p.reverse ? length - 1 - t : t;
@@ -352,6 +353,7 @@ __global__ void add_channels_kernel(const Problem<Io> p, int64_t count, const Re
   const int64_t rows = p.states + 2, d = i % p.channels, n = i / p.channels;
   if (n >= rows) return;
   Real<Io> sum = 0;
+#pragma unroll 16
   for (int64_t part = 0; part < count; ++part) sum += parts[(part * rows + n) * p.channels + d];
   if (n < p.states) {
     dA[d * p.states + n] = sum;
