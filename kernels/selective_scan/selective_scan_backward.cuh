@@ -187,20 +187,20 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     __syncthreads();
     if (t0 < at.last_tile()) store(t0 + kSteps, next);
     coefficients.turn();
-    Quad<T> own_delta = at.step_sizes(current + 2 * kTile, t0, bias), own_x, own_d_scan;
+    Quad<T> own_delta = at.step_sizes(current + 2 * kTile, t0, bias), own_d_scan = at.get(current);
+    Quad<T> own_x = at.get(current + kTile);
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      own_x.v[i] = own_delta.v[i] * at.get(current + kTile, i);
-      own_d_scan.v[i] = at.get(current, i);
-    }
+    for (int i = 0; i < kOwn; ++i) own_x.v[i] *= own_delta.v[i];
     if (p.z.data) {
+      const Quad<T> z = at.get(current + 3 * kTile), of_scan = at.get(current + 4 * kTile);
+      Quad<T> d_z;
 #pragma unroll
       for (int i = 0; i < kOwn; ++i) {
-        const T z = at.get(current + 3 * kTile, i), s = sigmoid(z);
-        const T of_scan = at.get(current + 4 * kTile, i);
-        at.put(current + 3 * kTile, i, own_d_scan.v[i] * of_scan * s * (1 + z * (1 - s)));
-        own_d_scan.v[i] *= z * s;
+        const T s = sigmoid(z.v[i]);
+        d_z.v[i] = own_d_scan.v[i] * of_scan.v[i] * s * (1 + z.v[i] * (1 - s));
+        own_d_scan.v[i] *= z.v[i] * s;
       }
+      at.put(current + 3 * kTile, d_z);
     }
     at.own_steps(deltas) = own_delta;
     at.own_steps(xs) = own_x;
@@ -276,16 +276,22 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     __syncthreads();
     const Quad<T> of_x = at.sum(d_xs), of_decay = at.sum(d_decays);
     own_delta = at.own_steps(deltas), own_d_scan = at.own_steps(d_scans);
+    const Quad<T> u = at.get(current + kTile), raw = at.get(current + 2 * kTile);
+    Quad<T> d_delta, d_u;
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      const T u = at.get(current + kTile, i);
-      T d_delta = u * of_x.v[i] + of_decay.v[i] * static_cast<T>(1 / kLog2E);
-      if (p.delta_softplus) d_delta *= sigmoid(at.get(current + 2 * kTile, i) + bias);
-      d_skip += own_d_scan.v[i] * u;
-      d_bias += t0 + at.own() + i < at.end ? d_delta : T{0};
-      at.put(current + 2 * kTile, i, d_delta);
-      at.put(current + kTile, i, own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i]);
+      d_delta.v[i] = u.v[i] * of_x.v[i] + of_decay.v[i] * static_cast<T>(1 / kLog2E);
+      d_u.v[i] = own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i];
+      d_skip += own_d_scan.v[i] * u.v[i];
     }
+    if (p.delta_softplus) {
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) d_delta.v[i] *= sigmoid(raw.v[i] + bias);
+    }
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) d_bias += t0 + at.own() + i < at.end ? d_delta.v[i] : T{0};
+    at.put(current + 2 * kTile, d_delta);
+    at.put(current + kTile, d_u);
   }
   __syncthreads();
   if (at.end > at.begin) store(at.begin, current);

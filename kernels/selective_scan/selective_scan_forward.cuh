@@ -74,12 +74,10 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     __syncthreads();
     if (t0 > at.begin) store(t0 - kSteps, next);
     coefficients.turn();
-    const Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias);
+    const Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias), own_u = at.get(current);
     Quad<T> own_x;
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      own_x.v[i] = own_delta.v[i] * at.get(current, i);
-    }
+    for (int i = 0; i < kOwn; ++i) own_x.v[i] = own_delta.v[i] * own_u.v[i];
     at.own_steps(deltas) = own_delta;
     at.own_steps(xs) = own_x;
     __syncthreads();
@@ -128,17 +126,17 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
 
     at.leave(outs, out);
     __syncthreads();
-    const Quad<T> total = at.sum(outs);
+    Quad<T> total = at.sum(outs);
+    const Quad<T> again_u = at.get(current);
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      T value = total.v[i] + skip * at.get(current, i);
-      if (p.z.data) {
-        at.put(current + kTile, i, value);
-        const T z = at.get(current + 2 * kTile, i);
-        value *= z * sigmoid(z);
-      }
-      at.put(current, i, value);
+    for (int i = 0; i < kOwn; ++i) total.v[i] += skip * again_u.v[i];
+    if (p.z.data) {
+      const Quad<T> z = at.get(current + 2 * kTile);
+      at.put(current + kTile, total);
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) total.v[i] *= z.v[i] * sigmoid(z.v[i]);
     }
+    at.put(current, total);
   }
   __syncthreads();
   if (at.end > at.begin) store(at.last_tile(), current);
@@ -206,17 +204,16 @@ __global__ void __launch_bounds__(kScanThreads)
     __syncthreads();
     coefficients.turn();
     const Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias);
-    Quad<T> own_x;
+    Quad<T> own_x = at.get(current);
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
       total += own_delta.v[i];
-      own_x.v[i] = at.get(current, i);
-      if (!kBackward) {
-        own_x.v[i] *= own_delta.v[i];
-      } else if (p.z.data) {
-        const T z = at.get(current + 2 * kTile, i);
-        own_x.v[i] *= z * sigmoid(z);
-      }
+      if (!kBackward) own_x.v[i] *= own_delta.v[i];
+    }
+    if (kBackward && p.z.data) {
+      const Quad<T> z = at.get(current + 2 * kTile);
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) own_x.v[i] *= z.v[i] * sigmoid(z.v[i]);
     }
     at.own_steps(deltas) = own_delta;
     at.own_steps(xs) = own_x;

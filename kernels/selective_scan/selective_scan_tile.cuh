@@ -187,19 +187,25 @@ struct Place {
     }
   }
 
-  /// The thread's channel of a tile at its i-th own step.
-  __device__ T get(const Io* tile, int i) const { return widen(tile[(own() + i) * kLanes + lane]); }
-
-  __device__ void put(Io* tile, int i, T value) const {
-    tile[(own() + i) * kLanes + lane] = narrow<Io>(value);
+  /// The thread's channel of a tile at its own steps. All are read before any is used: nothing
+  /// waits for one after the other.
+  __device__ Quad<T> get(const Io* tile) const {
+    Quad<T> own_steps;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) own_steps.v[i] = widen(tile[(own() + i) * kLanes + lane]);
+    return own_steps;
+  }
+  __device__ void put(Io* tile, const Quad<T>& values) const {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) tile[(own() + i) * kLanes + lane] = narrow<Io>(values.v[i]);
   }
 
   /// delta at the thread's own steps after bias and softplus; zero where there is no step, so that
   /// the state passes.
   __device__ Quad<T> step_sizes(const Io* tile, int t0, T bias) const {
-    Quad<T> delta;
+    Quad<T> delta = get(tile);
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) delta.v[i] = get(tile, i) + bias;
+    for (int i = 0; i < kOwn; ++i) delta.v[i] += bias;
     if (p.delta_softplus) {
 #pragma unroll
       for (int i = 0; i < kOwn; ++i) delta.v[i] = softplus<Io>(delta.v[i]);
