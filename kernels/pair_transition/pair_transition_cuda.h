@@ -1,0 +1,43 @@
+// The pair transition on CUDA's tensor cores. The mathematics stands in pair_transition.h; no torch
+// here.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace ribo::kernels {
+
+/// What operands of products are rounded to; sums are float32.
+enum class CudaTransitionType { bfloat16, float16 };
+
+/// What both directions need. All pointers are device pointers, to aligned and contiguous values.
+struct CudaTransition {
+  CudaTransitionType type = CudaTransitionType::bfloat16;
+  bool wide = false;  // x, y and their gradients are float32, otherwise of `type`
+  int channels = 0, hidden = 0;
+  int64_t positions = 0;  // P = B L^2 where there are lengths; below 2^31
+  float eps = 0;
+  int64_t length = 0;                // L
+  const int64_t* lengths = nullptr;  // [B], or null: no padding
+  int multiprocessors = 1;           // as many blocks: a part of the sums each
+  int64_t shared_memory = 0;         // bytes that a block can have
+
+  const void* x = nullptr;                                   // [P, C]
+  const float *norm_weight = nullptr, *norm_bias = nullptr;  // [C]
+  const float *w1 = nullptr, *b1 = nullptr;                  // [H, C], [H]
+  const float *w2 = nullptr, *b2 = nullptr;                  // [C, H], [C]
+};
+
+/// Positions in the padding are not read and get zeros.
+struct CudaTransitionForward : CudaTransition {
+  void* y = nullptr;  // [P, C]
+};
+
+/// Whether the kernels take these channels, hidden, positions and shared memory.
+bool cuda_transition_takes(const CudaTransition& problem);
+
+/// Enqueue on the stream; nothing waits. Deterministic.
+cudaError_t cuda_transition_forward(const CudaTransitionForward& problem, cudaStream_t stream);
+
+}  // namespace ribo::kernels

@@ -1,0 +1,95 @@
+// What both directions of the pair transition share: which positions are real, and the weights in
+// shared memory.
+//
+// The norm's weight and bias go into the first linear map: with n = (x - mean) / deviation,
+//   W1 (n weight + bias) + b1 = (W1 diag(weight)) n + (b1 + W1 bias).
+#pragma once
+
+#include "common/rows.cuh"
+
+namespace ribo::kernels {
+
+__device__ inline float2 load_pair(const float* from) {
+  return *reinterpret_cast<const float2*>(from);
+}
+
+/// Which of the positions [B, L, L] lie inside the lengths.
+struct Positions {
+  int count;
+  int length;              // L
+  const int64_t* lengths;  // [B] or null
+
+  __device__ bool real(int64_t position) const {
+    if (position >= count) return false;
+    if (lengths == nullptr) return true;
+    const int at = static_cast<int>(position), square = length * length;
+    const int64_t end = lengths[at / square];
+    return at % square / length < end && at % length < end;
+  }
+};
+
+struct TransitionWeights {
+  int hidden;
+  float eps;
+  const float *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
+};
+
+/// The weights in shared memory, their channels in RowOrder.
+template <class T, int kChannels>
+struct StagedWeights {
+  T* w1;      // [H, C], with the norm's weight
+  T* w2;      // [C, H]
+  float* b1;  // [H], with the norm's bias
+  float* b2;  // [C]
+
+  static constexpr int kW1Stride = kChannels + kPadding;
+  __device__ static int w2_stride(int hidden) { return hidden + kPadding; }
+
+  __device__ StagedWeights(void* shared, int hidden)
+      : w1(static_cast<T*>(shared)),
+        w2(w1 + hidden * kW1Stride),
+        b1(reinterpret_cast<float*>(w2 + kChannels * w2_stride(hidden))),
+        b2(b1 + hidden) {}
+
+  static constexpr int64_t bytes(int64_t hidden) {
+    return 2 * (hidden * kW1Stride + kChannels * (hidden + kPadding)) + 4 * (hidden + kChannels);
+  }
+
+  /// By all threads of the block. Io: what rows are stored in.
+  template <class Io>
+  __device__ void stage(const TransitionWeights& w) const {
+    using Order = RowOrder<Io, kChannels>;
+    constexpr int kQuads = kChannels / 4;
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    // kQuads lanes, a power of two, have a row of W1; whole warps stay together.
+#pragma unroll 4
+    for (int i = thread; i < w.hidden * kQuads; i += threads) {
+      const int h = i / kQuads, channel = i % kQuads * 4;
+      const float4 value = load_quad(w.w1 + 4 * i), weight = load_quad(w.norm_weight + channel),
+                   bias = load_quad(w.norm_bias + channel);
+      T* const to = w1 + h * kW1Stride + Order::column(channel);
+      *reinterpret_cast<uint32_t*>(to) = pack<T>(value.x * weight.x, value.y * weight.y);
+      *reinterpret_cast<uint32_t*>(to + 8) = pack<T>(value.z * weight.z, value.w * weight.w);
+      float sum = value.x * bias.x + value.y * bias.y + value.z * bias.z + value.w * bias.w;
+#pragma unroll
+      for (int lanes = kQuads / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
+      if (channel == 0) b1[h] = w.b1[h] + sum;
+    }
+    const int quads = w.hidden / 4;
+#pragma unroll 4
+    for (int i = thread; i < kChannels * quads; i += threads) {
+      const int channel = i / quads, h = i % quads * 4;
+      const float4 value = load_quad(w.w2 + 4 * i);
+      *reinterpret_cast<Words<2>*>(w2 + Order::column(channel) * w2_stride(w.hidden) +
+                                   h) = {{pack<T>(value.x, value.y), pack<T>(value.z, value.w)}};
+    }
+    for (int i = thread; i < kChannels; i += threads) b2[Order::column(i)] = w.b2[i];
+  }
+
+ private:
+  __device__ static float4 load_quad(const float* from) {
+    return *reinterpret_cast<const float4*>(from);
+  }
+};
+
+}  // namespace ribo::kernels

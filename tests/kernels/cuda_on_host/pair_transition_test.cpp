@@ -1,0 +1,198 @@
+// The CUDA pair transition's arithmetic on the CPU: the very source that nvcc compiles.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "pair_transition/pair_transition_cuda.cu"  // NOLINT
+
+namespace ribo::kernels {
+namespace {
+
+constexpr double kEps = 1e-5;
+
+struct Case {
+  int64_t batch, length;  // B L^2 positions
+  int channels, hidden;
+  int multiprocessors = 3;
+  std::vector<int64_t> lengths = {};
+
+  int64_t positions() const { return batch * length * length; }
+  bool real(int64_t position) const {
+    if (lengths.empty()) return true;
+    const int64_t end = lengths[size_t(position / (length * length))];
+    return position / length % length < end && position % length < end;
+  }
+};
+
+struct Inputs {
+  std::vector<double> x, norm_weight, norm_bias, w1, b1, w2, b2, dy;
+};
+// Named as the arguments they are the gradients of.
+struct Result {
+  std::vector<double> y, x, norm_weight, norm_bias, w1, b1, w2, b2;
+};
+
+std::vector<double> draw(int64_t count, double scale, std::mt19937& random) {
+  std::normal_distribution<double> normal(0, scale);
+  std::vector<double> x(size_t(count), 0);
+  for (double& v : x) v = normal(random);
+  return x;
+}
+
+// NaN where nothing may be read.
+Inputs random_inputs(const Case& c) {
+  std::mt19937 random(1);
+  const int64_t C = c.channels, H = c.hidden;
+  Inputs in = {draw(c.positions() * C, 1, random),
+               draw(C, 1, random),
+               draw(C, 1, random),
+               draw(H * C, 1 / std::sqrt(C), random),
+               draw(H, 1, random),
+               draw(C * H, 1 / std::sqrt(H), random),
+               draw(C, 1, random),
+               draw(c.positions() * C, 1, random)};
+  for (int64_t i = 0; i < c.positions() * C; ++i) {
+    in.x[size_t(i)] += 0.5;
+    if (!c.real(i / C)) in.x[size_t(i)] = in.dy[size_t(i)] = NAN;
+  }
+  return in;
+}
+
+// The definition, in double.
+Result define(const Case& c, const Inputs& in) {
+  const auto C = size_t(c.channels), H = size_t(c.hidden), P = size_t(c.positions());
+  const auto zeros = [](size_t count) { return std::vector<double>(count, 0); };
+  Result out = {zeros(P * C), zeros(P * C), zeros(C),     zeros(C),
+                zeros(H * C), zeros(H),     zeros(C * H), zeros(C)};
+  for (size_t p = 0; p < P; ++p) {
+    if (!c.real(int64_t(p))) continue;
+    const double *x = &in.x[p * C], *dy = &in.dy[p * C];
+    double mean = 0, variance = 0;
+    for (size_t k = 0; k < C; ++k) mean += x[k] / double(C);
+    for (size_t k = 0; k < C; ++k) variance += (x[k] - mean) * (x[k] - mean) / double(C);
+    const double scale = 1 / std::sqrt(variance + kEps);
+    auto normed = zeros(C), d_normed = zeros(C), hidden = zeros(H);
+    for (size_t k = 0; k < C; ++k) normed[k] = (x[k] - mean) * scale;
+    for (size_t h = 0; h < H; ++h) {
+      hidden[h] = in.b1[h];
+      for (size_t k = 0; k < C; ++k) {
+        hidden[h] += in.w1[h * C + k] * (normed[k] * in.norm_weight[k] + in.norm_bias[k]);
+      }
+      hidden[h] = std::max(0.0, hidden[h]);
+    }
+    for (size_t k = 0; k < C; ++k) {
+      out.y[p * C + k] = x[k] + in.b2[k];
+      for (size_t h = 0; h < H; ++h) out.y[p * C + k] += in.w2[k * H + h] * hidden[h];
+      out.b2[k] += dy[k];
+    }
+    for (size_t h = 0; h < H; ++h) {
+      double d = 0;
+      for (size_t k = 0; k < C; ++k) {
+        d += dy[k] * in.w2[k * H + h];
+        out.w2[k * H + h] += dy[k] * hidden[h];
+      }
+      if (hidden[h] == 0) continue;
+      out.b1[h] += d;
+      for (size_t k = 0; k < C; ++k) {
+        out.w1[h * C + k] += d * (normed[k] * in.norm_weight[k] + in.norm_bias[k]);
+        out.norm_weight[k] += d * in.w1[h * C + k] * normed[k];
+        out.norm_bias[k] += d * in.w1[h * C + k];
+        d_normed[k] += d * in.w1[h * C + k] * in.norm_weight[k];
+      }
+    }
+    double sum = 0, product = 0;
+    for (size_t k = 0; k < C; ++k) {
+      sum += d_normed[k] / double(C);
+      product += d_normed[k] * normed[k] / double(C);
+    }
+    for (size_t k = 0; k < C; ++k) {
+      out.x[p * C + k] = dy[k] + scale * (d_normed[k] - sum - normed[k] * product);
+    }
+  }
+  return out;
+}
+
+template <class T>
+std::vector<T> to(const std::vector<double>& x) {
+  std::vector<T> out;
+  for (const double v : x) out.push_back(narrow<T>(static_cast<float>(v)));
+  return out;
+}
+template <class T>
+std::vector<double> from(const std::vector<T>& x) {
+  std::vector<double> out;
+  for (const T v : x) out.push_back(widen(v));
+  return out;
+}
+
+template <class Io, class T>
+Result run(const Case& c, const Inputs& in) {
+  const auto x = to<Io>(in.x), dy = to<Io>(in.dy);
+  const auto norm_weight = to<float>(in.norm_weight), norm_bias = to<float>(in.norm_bias),
+             w1 = to<float>(in.w1), b1 = to<float>(in.b1), w2 = to<float>(in.w2),
+             b2 = to<float>(in.b2);
+  auto y = to<Io>(std::vector<double>(in.x.size(), NAN)), dx = y;
+  CudaTransition problem;
+  problem.type =
+      std::is_same_v<T, __half> ? CudaTransitionType::float16 : CudaTransitionType::bfloat16;
+  problem.wide = std::is_same_v<Io, float>;
+  problem.channels = c.channels, problem.hidden = c.hidden;
+  problem.positions = c.positions(), problem.length = c.length;
+  problem.eps = kEps;
+  problem.lengths = c.lengths.empty() ? nullptr : c.lengths.data();
+  problem.multiprocessors = c.multiprocessors;
+  problem.shared_memory = 227 * 1024;
+  problem.x = x.data();
+  problem.norm_weight = norm_weight.data(), problem.norm_bias = norm_bias.data();
+  problem.w1 = w1.data(), problem.b1 = b1.data();
+  problem.w2 = w2.data(), problem.b2 = b2.data();
+  EXPECT_TRUE(cuda_transition_takes(problem));
+  CudaTransitionForward forward{problem};
+  forward.y = y.data();
+  EXPECT_EQ(cuda_transition_forward(forward, nullptr), cudaSuccess);
+  Result out;
+  out.y = from(y);
+  return out;
+}
+
+double difference(const std::vector<double>& got, const std::vector<double>& want) {
+  double largest = 1, difference = 0;
+  for (const double v : want) largest = std::max(largest, std::abs(v));
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double d = std::abs(got[i] - want[i]);
+    if (!(d <= difference)) difference = d;  // NaN too
+  }
+  return difference / largest;
+}
+
+template <class Io, class T>
+void expect_agreement(const Case& c, double tolerance) {
+  Inputs in = random_inputs(c);
+  // What a narrow type makes of the inputs is not the kernel's error.
+  in.x = from(to<Io>(in.x)), in.dy = from(to<Io>(in.dy));
+  const Result want = define(c, in), got = run<Io, T>(c, in);
+  const auto where = testing::Message()
+                     << c.batch << " x " << c.length << "^2, C " << c.channels << ", H " << c.hidden
+                     << (std::is_same_v<Io, float> ? ", float32" : ", narrow");
+  EXPECT_LT(difference(got.y, want.y), tolerance) << where;
+}
+
+TEST(PairTransitionCudaOnHost, AgreesWithItsDefinition) {
+  for (const Case& c : std::vector<Case>{{1, 1, 16, 16},
+                                         {2, 7, 16, 64, 1},
+                                         {1, 9, 16, 256},
+                                         {2, 11, 64, 16, 3, {11, 6}},
+                                         {1, 13, 64, 64, 2},
+                                         {3, 12, 64, 256, 2, {12, 0, 5}},
+                                         {1, 8, 32, 48},
+                                         {1, 10, 128, 64, 2, {9}}}) {
+    expect_agreement<float, __nv_bfloat16>(c, 1e-2);
+    expect_agreement<__nv_bfloat16, __nv_bfloat16>(c, 1e-2);
+    expect_agreement<float, __half>(c, 1e-3);
+    expect_agreement<__half, __half>(c, 1e-3);
+  }
+}
+
+}  // namespace
+}  // namespace ribo::kernels
