@@ -36,9 +36,16 @@ struct RowOrder {
   }
 };
 
+/// The row of that index, of kChannels.
+template <int kChannels, class Io>
+__device__ inline Io* row_at(Io* rows, unsigned index) {
+  return rows + int64_t{index} * kChannels;
+}
+
 /// set(v, value) for the values of lane t of a row; zeros, and nothing is read, unless `real`.
-template <class Io, int kChannels, class F>
-__device__ inline void load_row(const Io* row, int t, bool real, F&& set) {
+template <int kChannels, class Io, class F>
+__device__ inline void load_row(const Io* rows, unsigned index, int t, bool real, F&& set) {
+  const Io* const row = row_at<kChannels>(rows, index);
   using Order = RowOrder<Io, kChannels>;
   constexpr int kVector = Order::kVector;
   constexpr int kWords = kVector * static_cast<int>(sizeof(Io)) / 4;
@@ -61,8 +68,9 @@ __device__ inline void load_row(const Io* row, int t, bool real, F&& set) {
 }
 
 /// Writes get(v) for the values of lane t of a row.
-template <class Io, int kChannels, class F>
-__device__ inline void store_row(Io* row, int t, F&& get) {
+template <int kChannels, class Io, class F>
+__device__ inline void store_row(Io* rows, unsigned index, int t, F&& get) {
+  Io* const row = row_at<kChannels>(rows, index);
   using Order = RowOrder<Io, kChannels>;
   constexpr int kVector = Order::kVector;
   constexpr int kWords = kVector * static_cast<int>(sizeof(Io)) / 4;
@@ -81,10 +89,13 @@ __device__ inline void store_row(Io* row, int t, F&& get) {
   }
 }
 
+/// Has the second-level cache fetch a row.
 template <int kChannels, class Io>
-__device__ inline void prefetch_row(const Io* row) {
+__device__ inline void prefetch_row(const Io* rows, unsigned index) {
 #pragma unroll
-  for (int i = 0; i < kChannels; i += 128 / static_cast<int>(sizeof(Io))) prefetch(row + i);
+  for (int i = 0; i < kChannels; i += 128 / static_cast<int>(sizeof(Io))) {
+    prefetch(row_at<kChannels>(rows, index) + i);
+  }
 }
 
 /// kTiles fragments D (common/mma.cuh) that lie side by side: 16 rows of 8 kTiles columns, of which
@@ -108,16 +119,17 @@ __device__ inline float row_sum(F&& f) {
   return sum + __shfl_xor_sync(~0u, sum, 2);
 }
 
-/// Mean and 1 / sqrt(variance + eps) of a row of half a lane's fragments.
+/// Mean and 1 / sqrt(variance + eps) of a row, whose v-th value is x(v).
 struct Norm {
   float mean, scale;
+  __device__ float operator()(float x) const { return (x - mean) * scale; }
 };
-template <int kTiles>
-__device__ inline Norm row_norm(Fragments<kTiles>& x, int half, float eps) {
+template <int kTiles, class F>
+__device__ inline Norm row_norm(F&& x, float eps) {
   constexpr float kPart = 1.0f / (8 * kTiles);
-  const float mean = kPart * row_sum<kTiles>([&](int v) { return value_at<kTiles>(x, half, v); });
+  const float mean = kPart * row_sum<kTiles>(x);
   const float variance = kPart * row_sum<kTiles>([&](int v) {
-                           const float d = value_at<kTiles>(x, half, v) - mean;
+                           const float d = x(v) - mean;
                            return d * d;
                          });
   return {mean, rsqrtf(variance + eps)};
@@ -136,21 +148,35 @@ __device__ inline void to_operand(uint32_t (&a)[4], const float (&left)[4],
   a[3] = both(right[2], right[3]);
 }
 
-/// Rows of fragments, each (x - mean) / sqrt(variance + eps), as operands A of 16 columns each.
+/// Rows of fragments, each normalised, as operands A of 16 columns each.
 template <class T, int kTiles>
 __device__ inline void normalise(uint32_t (&a)[kTiles / 2][4], Fragments<kTiles>& x, float eps) {
-  const Norm above = row_norm<kTiles>(x, 0, eps), below = row_norm<kTiles>(x, 1, eps);
+  const auto norm_of = [&](int half) {
+    return row_norm<kTiles>([&](int v) { return value_at<kTiles>(x, half, v); }, eps);
+  };
+  const Norm upper = norm_of(0), lower = norm_of(1);
 #pragma unroll
   for (int i = 0; i < kTiles / 2; ++i) {
     float normed[2][4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const Norm& norm = j < 2 ? above : below;
-      normed[0][j] = (x[2 * i][j] - norm.mean) * norm.scale;
-      normed[1][j] = (x[2 * i + 1][j] - norm.mean) * norm.scale;
+      const Norm& norm = j < 2 ? upper : lower;
+      normed[0][j] = norm(x[2 * i][j]);
+      normed[1][j] = norm(x[2 * i + 1][j]);
     }
     to_operand<T>(a[i], normed[0], normed[1]);
   }
+}
+
+/// Writes operand A to a matrix in shared memory; `corner` is its 16 x 16's.
+template <class T>
+__device__ inline void store_operand(T* corner, int stride, const uint32_t (&a)[4], int lane) {
+  T* const upper = corner + (lane >> 2) * stride + 2 * (lane & 3);
+  T* const lower = upper + 8 * stride;
+  *reinterpret_cast<uint32_t*>(upper) = a[0];
+  *reinterpret_cast<uint32_t*>(lower) = a[1];
+  *reinterpret_cast<uint32_t*>(upper + 8) = a[2];
+  *reinterpret_cast<uint32_t*>(lower + 8) = a[3];
 }
 
 /// left += A B and right += A B', for 16 columns of B and B' as load_matrix_x4 finds them.
@@ -169,11 +195,11 @@ inline constexpr int kPadding = 8;
 /// The element whose address a lane gives to load_matrix_x4 for the 16 x 16 at a matrix's origin.
 /// The four 8 x 8 come by columns. Plain they are an A; transposed, rows being k, two B.
 __device__ inline int by_columns(int lane, int stride) {
-  return lane % 16 * stride + lane / 16 * 8;
+  return (lane & 15) * stride + (lane >> 4) * 8;
 }
 /// The four come by rows. Plain, rows being n, they are two B; transposed, rows being k, an A.
 __device__ inline int by_rows(int lane, int stride) {
-  return (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
+  return ((lane >> 4) * 8 + (lane & 7)) * stride + (lane >> 3 & 1) * 8;
 }
 
 }  // namespace ribo::kernels

@@ -34,10 +34,25 @@ struct CudaTransitionForward : CudaTransition {
   void* y = nullptr;  // [P, C]
 };
 
+/// Gradients; positions in the padding get zeros in dx.
+struct CudaTransitionBackward : CudaTransition {
+  const void* dy = nullptr;                                // [P, C]
+  void* dx = nullptr;                                      // [P, C]
+  float *d_norm_weight = nullptr, *d_norm_bias = nullptr;  // [C]
+  float *dw1 = nullptr, *db1 = nullptr;                    // [H, C], [H]
+  float *dw2 = nullptr, *db2 = nullptr;                    // [C, H], [C]
+  float* scratch = nullptr;                                // [cuda_transition_scratch()]
+};
+
 /// Whether the kernels take these channels, hidden, positions and shared memory.
 bool cuda_transition_takes(const CudaTransition& problem);
 
-/// Enqueue on the stream; nothing waits. Deterministic.
+/// Elements of `scratch`.
+int64_t cuda_transition_scratch(const CudaTransition& problem);
+
+/// Enqueue on the stream; nothing waits. Deterministic: sums have a fixed order, which depends on
+/// `multiprocessors`.
 cudaError_t cuda_transition_forward(const CudaTransitionForward& problem, cudaStream_t stream);
+cudaError_t cuda_transition_backward(const CudaTransitionBackward& problem, cudaStream_t stream);
 
 }  // namespace ribo::kernels

@@ -27,25 +27,24 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int g = lane / 4, t = lane % 4;
   constexpr int kW1Stride = StagedWeights<T, kChannels>::kW1Stride;
-  const int w2_stride = staged.w2_stride(weights.hidden);
+  const int w2_stride = staged.w2_stride();
   const T* const w1_lane = staged.w1 + by_rows(lane, kW1Stride);
   const T* const w2_lane = staged.w2 + by_rows(lane, w2_stride);
 
-  const int64_t stride = int64_t{kRows} * gridDim.x * (kForwardThreads<kChannels> / 32);
-  int64_t first = int64_t{kRows} * (int64_t{warp} * gridDim.x + blockIdx.x);
+  const unsigned stride = kRows * gridDim.x * (kForwardThreads<kChannels> / 32);
+  unsigned first = kRows * (warp * gridDim.x + blockIdx.x);
   // Of the tile from `at`, bit i: position at + i is real.
-  const auto reals = [&](int64_t at) {
+  const auto reals = [&](unsigned at) {
     return __ballot_sync(~0u, positions.real(at + lane % kRows));
   };
   unsigned next = reals(first);
   for (; first < positions.count; first += stride) {
     const unsigned real = next;
     next = reals(first + stride);
-    if (lane < kRows && (next >> lane & 1))
-      prefetch_row<kChannels>(x + (first + stride + lane) * kChannels);
+    if (lane < kRows && (next >> lane & 1)) prefetch_row<kChannels>(x, first + stride + lane);
     if (real == 0) {
       for (int i = g; i < kRows && first + i < positions.count; i += 8) {
-        store_row<Io, kChannels>(y + (first + i) * kChannels, t, [](int) { return 0.0f; });
+        store_row<kChannels>(y, first + i, t, [](int) { return 0.0f; });
       }
       continue;
     }
@@ -54,9 +53,9 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
 #pragma unroll
     for (int row = 0; row < 2 * kParts; ++row) {
       const int i = 8 * row + g;
-      load_row<Io, kChannels>(
-          x + (first + i) * kChannels, t, real >> i & 1,
-          [&](int v, float value) { value_at<kTiles>(out[row / 2], row % 2, v) = value; });
+      load_row<kChannels>(x, first + i, t, real >> i & 1, [&](int v, float value) {
+        value_at<kTiles>(out[row / 2], row % 2, v) = value;
+      });
     }
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
@@ -107,7 +106,7 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
     for (int row = 0; row < 2 * kParts; ++row) {
       const int i = 8 * row + g;
       if (first + i < positions.count) {
-        store_row<Io, kChannels>(y + (first + i) * kChannels, t, [&](int v) {
+        store_row<kChannels>(y, first + i, t, [&](int v) {
           return real >> i & 1 ? value_at<kTiles>(out[row / 2], row % 2, v) : 0.0f;
         });
       }

@@ -15,16 +15,17 @@ __device__ inline float2 load_pair(const float* from) {
 
 /// Which of the positions [B, L, L] lie inside the lengths.
 struct Positions {
-  int count;
+  unsigned count;          // below 2^31
   int length;              // L
   const int64_t* lengths;  // [B] or null
 
-  __device__ bool real(int64_t position) const {
+  __device__ bool real(unsigned position) const {
     if (position >= count) return false;
     if (lengths == nullptr) return true;
-    const int at = static_cast<int>(position), square = length * length;
-    const int64_t end = lengths[at / square];
-    return at % square / length < end && at % length < end;
+    const auto side = static_cast<unsigned>(length);
+    const unsigned row = position / side;
+    const int64_t end = lengths[row / side];
+    return row % side < end && position % side < end;
   }
 };
 
@@ -34,25 +35,27 @@ struct TransitionWeights {
   const float *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
 };
 
-/// The weights in shared memory, their channels in RowOrder.
+/// The weights in shared memory: channels in RowOrder, and zeros for hidden units up to `rows`.
 template <class T, int kChannels>
 struct StagedWeights {
-  T* w1;      // [H, C], with the norm's weight
-  T* w2;      // [C, H]
-  float* b1;  // [H], with the norm's bias
+  int rows;   // a multiple of 16, at least the hidden units
+  T* w1;      // [rows, C], with the norm's weight
+  T* w2;      // [C, rows]
+  float* b1;  // [rows], with the norm's bias
   float* b2;  // [C]
 
   static constexpr int kW1Stride = kChannels + kPadding;
-  __device__ static int w2_stride(int hidden) { return hidden + kPadding; }
+  __device__ int w2_stride() const { return rows + kPadding; }
 
-  __device__ StagedWeights(void* shared, int hidden)
-      : w1(static_cast<T*>(shared)),
-        w2(w1 + hidden * kW1Stride),
-        b1(reinterpret_cast<float*>(w2 + kChannels * w2_stride(hidden))),
-        b2(b1 + hidden) {}
+  __device__ StagedWeights(void* shared, int hidden_rows)
+      : rows(hidden_rows),
+        w1(static_cast<T*>(shared)),
+        w2(w1 + rows * kW1Stride),
+        b1(reinterpret_cast<float*>(w2 + kChannels * w2_stride())),
+        b2(b1 + rows) {}
 
-  static constexpr int64_t bytes(int64_t hidden) {
-    return 2 * (hidden * kW1Stride + kChannels * (hidden + kPadding)) + 4 * (hidden + kChannels);
+  static constexpr int64_t bytes(int64_t rows) {
+    return 2 * (rows * kW1Stride + kChannels * (rows + kPadding)) + 4 * (rows + kChannels);
   }
 
   /// By all threads of the block. Io: what rows are stored in.
@@ -63,9 +66,10 @@ struct StagedWeights {
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     // kQuads lanes, a power of two, have a row of W1; whole warps stay together.
 #pragma unroll 4
-    for (int i = thread; i < w.hidden * kQuads; i += threads) {
+    for (int i = thread; i < rows * kQuads; i += threads) {
       const int h = i / kQuads, channel = i % kQuads * 4;
-      const float4 value = load_quad(w.w1 + 4 * i), weight = load_quad(w.norm_weight + channel),
+      const float4 value = load_quad(w.w1 + 4 * i, h < w.hidden),
+                   weight = load_quad(w.norm_weight + channel),
                    bias = load_quad(w.norm_bias + channel);
       T* const to = w1 + h * kW1Stride + Order::column(channel);
       *reinterpret_cast<uint32_t*>(to) = pack<T>(value.x * weight.x, value.y * weight.y);
@@ -73,22 +77,22 @@ struct StagedWeights {
       float sum = value.x * bias.x + value.y * bias.y + value.z * bias.z + value.w * bias.w;
 #pragma unroll
       for (int lanes = kQuads / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
-      if (channel == 0) b1[h] = w.b1[h] + sum;
+      if (channel == 0) b1[h] = h < w.hidden ? w.b1[h] + sum : 0.0f;
     }
-    const int quads = w.hidden / 4;
+    const int quads = rows / 4;
 #pragma unroll 4
     for (int i = thread; i < kChannels * quads; i += threads) {
       const int channel = i / quads, h = i % quads * 4;
-      const float4 value = load_quad(w.w2 + 4 * i);
-      *reinterpret_cast<Words<2>*>(w2 + Order::column(channel) * w2_stride(w.hidden) +
+      const float4 value = load_quad(w.w2 + channel * w.hidden + h, h < w.hidden);
+      *reinterpret_cast<Words<2>*>(w2 + Order::column(channel) * w2_stride() +
                                    h) = {{pack<T>(value.x, value.y), pack<T>(value.z, value.w)}};
     }
     for (int i = thread; i < kChannels; i += threads) b2[Order::column(i)] = w.b2[i];
   }
 
  private:
-  __device__ static float4 load_quad(const float* from) {
-    return *reinterpret_cast<const float4*>(from);
+  __device__ static float4 load_quad(const float* from, bool here = true) {
+    return here ? *reinterpret_cast<const float4*>(from) : float4{0, 0, 0, 0};
   }
 };
 
