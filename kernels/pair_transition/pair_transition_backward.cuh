@@ -316,7 +316,7 @@ struct TransitionSums {
 
 template <class Io, class T, int kChannels, int kSlice, int kParts>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    transition_backward_kernel(Positions positions, TransitionWeights weights,
+    transition_backward_kernel(Positions positions, TransitionWeights<T> weights,
                                const Io* __restrict__ x, const Io* __restrict__ dy,
                                Io* __restrict__ dx, float* __restrict__ sums_of_blocks) {
   using Tile = BackwardTile<Io, T, kChannels, kSlice, kParts>;

@@ -59,7 +59,7 @@ auto with_tile(const CudaTransition& a, F&& f) {
   }
 }
 
-// f(Io{}, the backward kernel, its plan).
+// f(Io{}, T{}, the backward kernel, its plan).
 template <class F>
 auto with_backward(const CudaTransition& a, F&& f) {
   return with_types(a, [&](auto io, auto type, auto channels) {
@@ -67,7 +67,7 @@ auto with_backward(const CudaTransition& a, F&& f) {
     using T = decltype(type);
     return with_tile<Io, T, channels()>(a, [&](auto slice, auto parts) {
       using Tile = BackwardTile<Io, T, channels(), slice(), parts()>;
-      return f(io, transition_backward_kernel<Io, T, channels(), slice(), parts()>,
+      return f(io, type, transition_backward_kernel<Io, T, channels(), slice(), parts()>,
                BackwardPlan{Tile::kPositions, 8 * Tile::kUnits, Tile::bytes(a.hidden)});
     });
   });
@@ -84,8 +84,9 @@ int64_t backward_blocks(const CudaTransition& a, const BackwardPlan& plan) {
 Positions positions(const CudaTransition& a) {
   return {static_cast<unsigned>(a.positions), static_cast<int>(a.length), a.lengths};
 }
-TransitionWeights weights(const CudaTransition& a) {
-  return {a.hidden, a.eps, a.norm_weight, a.norm_bias, a.w1, a.b1, a.w2, a.b2};
+template <class T>
+TransitionWeights<T> weights(const CudaTransition& a) {
+  return {{a.wide_weights}, a.hidden, a.eps, a.norm_weight, a.norm_bias, a.w1, a.b1, a.w2, a.b2};
 }
 
 }  // namespace
@@ -94,13 +95,13 @@ bool cuda_transition_takes(const CudaTransition& a) {
   if (a.channels != 16 && a.channels != 32 && a.channels != 64 && a.channels != 128) return false;
   return a.hidden % 16 == 0 && a.positions < int64_t{1} << 31 &&
          forward_bytes(a) <= a.shared_memory &&
-         with_backward(a, [&](auto, auto, const BackwardPlan& plan) {
+         with_backward(a, [&](auto, auto, auto*, const BackwardPlan& plan) {
            return a.hidden <= plan.hidden && plan.bytes <= a.shared_memory;
          });
 }
 
 int64_t cuda_transition_scratch(const CudaTransition& a) {
-  return with_backward(a, [&](auto, auto, const BackwardPlan& plan) {
+  return with_backward(a, [&](auto, auto, auto*, const BackwardPlan& plan) {
     return backward_blocks(a, plan) * (a.hidden + 1) * (2 * a.channels + 4);
   });
 }
@@ -108,31 +109,34 @@ int64_t cuda_transition_scratch(const CudaTransition& a) {
 cudaError_t cuda_transition_forward(const CudaTransitionForward& a, cudaStream_t stream) {
   return with_types(a, [&](auto io, auto type, auto channels) {
     using Io = decltype(io);
-    return launch(transition_forward_kernel<Io, decltype(type), channels()>,
+    using T = decltype(type);
+    return launch(transition_forward_kernel<Io, T, channels()>,
                   blocks(a, 16 * kForwardParts<channels()>), kForwardThreads<channels()>,
-                  forward_bytes(a), stream, positions(a), weights(a), static_cast<const Io*>(a.x),
-                  static_cast<Io*>(a.y));
+                  forward_bytes(a), stream, positions(a), weights<T>(a),
+                  static_cast<const Io*>(a.x), static_cast<Io*>(a.y));
   });
 }
 
 cudaError_t cuda_transition_backward(const CudaTransitionBackward& a, cudaStream_t stream) {
-  int64_t count = 0;
-  cudaError_t error = with_backward(a, [&](auto io, auto* kernel, const BackwardPlan& plan) {
-    using Io = decltype(io);
-    count = backward_blocks(a, plan);
-    return launch(kernel, count, kBackwardThreads, plan.bytes, stream, positions(a), weights(a),
-                  static_cast<const Io*>(a.x), static_cast<const Io*>(a.dy), static_cast<Io*>(a.dx),
-                  a.scratch);
-  });
+  int count = 0;
+  cudaError_t error =
+      with_backward(a, [&](auto io, auto type, auto* kernel, const BackwardPlan& plan) {
+        using Io = decltype(io);
+        count = static_cast<int>(backward_blocks(a, plan));
+        return launch(kernel, count, kBackwardThreads, plan.bytes, stream, positions(a),
+                      weights<decltype(type)>(a), static_cast<const Io*>(a.x),
+                      static_cast<const Io*>(a.dy), static_cast<Io*>(a.dx), a.scratch);
+      });
   if (error != cudaSuccess) return error;
-  const TransitionGradients d = {a.d_norm_weight, a.d_norm_bias, a.dw1, a.db1, a.dw2, a.db2};
-  return with_channels(a, [&](auto channels) {
-    error = launch(add_transition_sums_kernel<channels()>, int64_t{a.hidden} + 1, kSumsThreads,
-                   kSumsThreads * sizeof(float4), stream, a.scratch, static_cast<int>(count),
-                   a.hidden, a.norm_weight, a.norm_bias, d);
+  return with_types(a, [&](auto, auto type, auto channels) {
+    using T = decltype(type);
+    const TransitionGradients<T> d = {
+        {a.wide_weights}, a.d_norm_weight, a.d_norm_bias, a.dw1, a.db1, a.dw2, a.db2};
+    error = launch(add_transition_sums_kernel<T, channels()>, int64_t{a.hidden} + 1, kSumsThreads,
+                   kSumsThreads * sizeof(float4), stream, a.scratch, count, weights<T>(a), d);
     if (error != cudaSuccess) return error;
-    return launch(transition_norm_gradients_kernel<channels()>, channels() / 4, kSumsThreads,
-                  kSumsThreads / 4 * sizeof(float), stream, a.scratch, a.hidden, a.w1, d);
+    return launch(transition_norm_gradients_kernel<T, channels()>, channels() / 4, kSumsThreads,
+                  kSumsThreads / 4 * sizeof(float), stream, a.scratch, weights<T>(a), d);
   });
 }
 

@@ -16,7 +16,7 @@ inline constexpr int kForwardThreads = kChannels > 64 ? 256 : 384;
 
 template <class Io, class T, int kChannels>
 __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
-    transition_forward_kernel(Positions positions, TransitionWeights weights,
+    transition_forward_kernel(Positions positions, TransitionWeights<T> weights,
                               const Io* __restrict__ x, Io* __restrict__ y) {
   constexpr int kParts = kForwardParts<kChannels>, kRows = 16 * kParts;
   constexpr int kSteps = kChannels / 16, kTiles = kChannels / 8;

@@ -4,7 +4,7 @@
 // db2 [C].
 #pragma once
 
-#include "common/cuda.cuh"
+#include "pair_transition/pair_transition_tile.cuh"
 
 namespace ribo::kernels {
 
@@ -13,20 +13,15 @@ inline constexpr int kSumsRow = 2 * kChannels + 4;
 
 inline constexpr int kSumsThreads = 256;
 
-struct TransitionGradients {
-  float *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
-};
-
 /// A row for each of H + 1 blocks: adds it over the `count` of `sums`, into the first of those, and
 /// writes all gradients but the norm's.
-template <int kChannels>
+template <class T, int kChannels>
 __global__ void __launch_bounds__(kSumsThreads)
-    add_transition_sums_kernel(float* __restrict__ sums, int count, int hidden,
-                               const float* __restrict__ norm_weight,
-                               const float* __restrict__ norm_bias, TransitionGradients d) {
+    add_transition_sums_kernel(float* __restrict__ sums, int count, TransitionWeights<T> weights,
+                               TransitionGradients<T> d) {
   constexpr int kQuads = kSumsRow<kChannels> / 4, kGroups = kSumsThreads / kQuads;
   const int thread = static_cast<int>(threadIdx.x), quad = thread % kQuads, group = thread / kQuads;
-  const int unit = static_cast<int>(blockIdx.x);
+  const int unit = static_cast<int>(blockIdx.x), hidden = weights.hidden;
   float4* const quads = shared_memory<float4>();  // [kGroups, kQuads]
   float4* const row = reinterpret_cast<float4*>(sums + int64_t{unit} * kSumsRow<kChannels>);
   const auto add = [](float4& to, const float4& x) {
@@ -51,26 +46,28 @@ __global__ void __launch_bounds__(kSumsThreads)
   const float* const total = reinterpret_cast<const float*>(quads);
   if (thread >= kChannels) return;
   if (unit == hidden) {
-    d.b2[thread] = total[thread];
+    d.set(d.b2, thread, total[thread]);
     return;
   }
   const float db1 = total[2 * kChannels];
-  d.w1[unit * kChannels + thread] = total[thread] * norm_weight[thread] + db1 * norm_bias[thread];
-  d.w2[thread * hidden + unit] = total[kChannels + thread];
-  if (thread == 0) d.b1[unit] = db1;
+  d.set(d.w1, unit * kChannels + thread,
+        total[thread] * weights.at(weights.norm_weight, thread) +
+            db1 * weights.at(weights.norm_bias, thread));
+  d.set(d.w2, thread * hidden + unit, total[kChannels + thread]);
+  if (thread == 0) d.set(d.b1, unit, db1);
 }
 
 /// Four channels for each of C / 4 blocks: the gradients of the norm, from the sums' first.
-template <int kChannels>
+template <class T, int kChannels>
 __global__ void __launch_bounds__(kSumsThreads)
-    transition_norm_gradients_kernel(const float* __restrict__ sums, int hidden,
-                                     const float* __restrict__ w1, TransitionGradients d) {
+    transition_norm_gradients_kernel(const float* __restrict__ sums, TransitionWeights<T> weights,
+                                     TransitionGradients<T> d) {
   const int thread = static_cast<int>(threadIdx.x), channel = 4 * static_cast<int>(blockIdx.x);
   float sum[8] = {};  // of norm_weight's four, norm_bias's four
-  for (int h = thread; h < hidden; h += kSumsThreads) {
+  for (int h = thread; h < weights.hidden; h += kSumsThreads) {
     const float* const row = sums + h * kSumsRow<kChannels>;
     const float4 g = *reinterpret_cast<const float4*>(row + channel);
-    const float4 w = *reinterpret_cast<const float4*>(w1 + h * kChannels + channel);
+    const float4 w = weights.quad(weights.w1, h * kChannels + channel);
     const float db1 = row[2 * kChannels];
     sum[0] += g.x * w.x, sum[1] += g.y * w.y, sum[2] += g.z * w.z, sum[3] += g.w * w.w;
     sum[4] += db1 * w.x, sum[5] += db1 * w.y, sum[6] += db1 * w.z, sum[7] += db1 * w.w;
@@ -86,7 +83,7 @@ __global__ void __launch_bounds__(kSumsThreads)
   if (thread >= 8) return;
   float total = 0;
   for (int warp = 0; warp < kSumsThreads / 32; ++warp) total += of_warps[warp * 8 + thread];
-  (thread < 4 ? d.norm_weight : d.norm_bias)[channel + thread % 4] = total;
+  d.set(thread < 4 ? d.norm_weight : d.norm_bias, channel + thread % 4, total);
 }
 
 }  // namespace ribo::kernels

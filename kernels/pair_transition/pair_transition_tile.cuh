@@ -29,10 +29,42 @@ struct Positions {
   }
 };
 
-struct TransitionWeights {
+/// Parameters and their gradients, all float32 or all of T.
+template <class T>
+struct Parameters {
+  bool wide;
+
+  __device__ float at(const void* from, int64_t i) const {
+    return wide ? static_cast<const float*>(from)[i] : widen(static_cast<const T*>(from)[i]);
+  }
+  /// Four from i on, a multiple of four.
+  __device__ float4 quad(const void* from, int64_t i) const {
+    if (wide) return *reinterpret_cast<const float4*>(static_cast<const float*>(from) + i);
+    const auto words = *reinterpret_cast<const Words<2>*>(static_cast<const T*>(from) + i);
+    float4 value;
+    unpack<T>(words.word[0], value.x, value.y);
+    unpack<T>(words.word[1], value.z, value.w);
+    return value;
+  }
+  __device__ void set(void* to, int64_t i, float value) const {
+    if (wide) {
+      static_cast<float*>(to)[i] = value;
+    } else {
+      static_cast<T*>(to)[i] = narrow<T>(value);
+    }
+  }
+};
+
+template <class T>
+struct TransitionWeights : Parameters<T> {
   int hidden;
   float eps;
-  const float *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
+  const void *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
+};
+
+template <class T>
+struct TransitionGradients : Parameters<T> {
+  void *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
 };
 
 /// The weights in shared memory: channels in RowOrder, and zeros for hidden units up to `rows`.
@@ -60,7 +92,7 @@ struct StagedWeights {
 
   /// By all threads of the block. Io: what rows are stored in.
   template <class Io>
-  __device__ void stage(const TransitionWeights& w) const {
+  __device__ void stage(const TransitionWeights<T>& w) const {
     using Order = RowOrder<Io, kChannels>;
     constexpr int kQuads = kChannels / 4;
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
@@ -68,31 +100,25 @@ struct StagedWeights {
 #pragma unroll 4
     for (int i = thread; i < rows * kQuads; i += threads) {
       const int h = i / kQuads, channel = i % kQuads * 4;
-      const float4 value = load_quad(w.w1 + 4 * i, h < w.hidden),
-                   weight = load_quad(w.norm_weight + channel),
-                   bias = load_quad(w.norm_bias + channel);
+      const float4 value = h < w.hidden ? w.quad(w.w1, 4 * i) : float4{0, 0, 0, 0},
+                   weight = w.quad(w.norm_weight, channel), bias = w.quad(w.norm_bias, channel);
       T* const to = w1 + h * kW1Stride + Order::column(channel);
       *reinterpret_cast<uint32_t*>(to) = pack<T>(value.x * weight.x, value.y * weight.y);
       *reinterpret_cast<uint32_t*>(to + 8) = pack<T>(value.z * weight.z, value.w * weight.w);
       float sum = value.x * bias.x + value.y * bias.y + value.z * bias.z + value.w * bias.w;
 #pragma unroll
       for (int lanes = kQuads / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
-      if (channel == 0) b1[h] = h < w.hidden ? w.b1[h] + sum : 0.0f;
+      if (channel == 0) b1[h] = h < w.hidden ? w.at(w.b1, h) + sum : 0.0f;
     }
     const int quads = rows / 4;
 #pragma unroll 4
     for (int i = thread; i < kChannels * quads; i += threads) {
       const int channel = i / quads, h = i % quads * 4;
-      const float4 value = load_quad(w.w2 + channel * w.hidden + h, h < w.hidden);
+      const float4 value = h < w.hidden ? w.quad(w.w2, channel * w.hidden + h) : float4{0, 0, 0, 0};
       *reinterpret_cast<Words<2>*>(w2 + Order::column(channel) * w2_stride() +
                                    h) = {{pack<T>(value.x, value.y), pack<T>(value.z, value.w)}};
     }
-    for (int i = thread; i < kChannels; i += threads) b2[Order::column(i)] = w.b2[i];
-  }
-
- private:
-  __device__ static float4 load_quad(const float* from, bool here = true) {
-    return here ? *reinterpret_cast<const float4*>(from) : float4{0, 0, 0, 0};
+    for (int i = thread; i < kChannels; i += threads) b2[Order::column(i)] = w.at(w.b2, i);
   }
 };
 

@@ -145,17 +145,18 @@ std::vector<double> from(const std::vector<T>& x) {
   return out;
 }
 
-template <class Io, class T>
+// Io: of x and y. W: of the weights.
+template <class Io, class T, class W = float>
 Result run(const Case& c, const Inputs& in) {
   const auto x = to<Io>(in.x), dy = to<Io>(in.dy);
-  const auto norm_weight = to<float>(in.norm_weight), norm_bias = to<float>(in.norm_bias),
-             w1 = to<float>(in.w1), b1 = to<float>(in.b1), w2 = to<float>(in.w2),
-             b2 = to<float>(in.b2);
+  const auto norm_weight = to<W>(in.norm_weight), norm_bias = to<W>(in.norm_bias),
+             w1 = to<W>(in.w1), b1 = to<W>(in.b1), w2 = to<W>(in.w2), b2 = to<W>(in.b2);
   auto y = to<Io>(std::vector<double>(in.x.size(), NAN)), dx = y;
   CudaTransition problem;
   problem.type =
       std::is_same_v<T, __half> ? CudaTransitionType::float16 : CudaTransitionType::bfloat16;
   problem.wide = std::is_same_v<Io, float>;
+  problem.wide_weights = std::is_same_v<W, float>;
   problem.channels = c.channels, problem.hidden = c.hidden;
   problem.positions = c.positions(), problem.length = c.length;
   problem.eps = kEps;
@@ -171,11 +172,10 @@ Result run(const Case& c, const Inputs& in) {
   forward.y = y.data();
   EXPECT_EQ(cuda_transition_forward(forward, nullptr), cudaSuccess);
   CudaTransitionBackward backward{problem};
-  const auto grads = [](size_t count) { return std::vector<float>(count, NAN); };
-  auto d_norm_weight = grads(norm_weight.size()), d_norm_bias = d_norm_weight;
-  auto dw1 = grads(w1.size()), db1 = grads(b1.size()), dw2 = grads(w2.size()),
-       db2 = grads(b2.size());
-  auto scratch = grads(size_t(cuda_transition_scratch(problem)));
+  const auto like = [](const auto& x) { return to<W>(std::vector<double>(x.size(), NAN)); };
+  auto d_norm_weight = like(norm_weight), d_norm_bias = like(norm_bias), dw1 = like(w1),
+       db1 = like(b1), dw2 = like(w2), db2 = like(b2);
+  std::vector<float> scratch(size_t(cuda_transition_scratch(problem)), NAN);
   backward.dy = dy.data(), backward.dx = dx.data();
   backward.d_norm_weight = d_norm_weight.data(), backward.d_norm_bias = d_norm_bias.data();
   backward.dw1 = dw1.data(), backward.db1 = db1.data();
