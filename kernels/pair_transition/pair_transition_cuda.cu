@@ -53,9 +53,12 @@ auto with_tile(const CudaTransition& a, F&& f) {
     return f(Constant<1>{}, Constant<1>{});
   } else {
     if (a.hidden <= 128) return f(Constant<1>{}, Constant<2>{});
-    return BackwardTile<Io, T, kChannels, 2, 2>::bytes(a.hidden) <= a.shared_memory
-               ? f(Constant<2>{}, Constant<2>{})
-               : f(Constant<2>{}, Constant<1>{});
+    if constexpr (kChannels == 64) {
+      if (BackwardTile<Io, T, kChannels, 2, 2>::bytes(a.hidden) > a.shared_memory) {
+        return f(Constant<2>{}, Constant<1>{});
+      }
+    }
+    return f(Constant<2>{}, Constant<2>{});
   }
 }
 
