@@ -16,6 +16,7 @@ struct Case {
   int channels, hidden;
   int multiprocessors = 3;
   std::vector<int64_t> lengths = {};
+  int64_t shared_memory = 227 * 1024;  // an H100's
 
   int64_t positions() const { return batch * length * length; }
   bool real(int64_t position) const {
@@ -145,6 +146,19 @@ std::vector<double> from(const std::vector<T>& x) {
   return out;
 }
 
+template <class T>
+CudaTransition shape(const Case& c) {
+  CudaTransition problem;
+  problem.type =
+      std::is_same_v<T, __half> ? CudaTransitionType::float16 : CudaTransitionType::bfloat16;
+  problem.channels = c.channels, problem.hidden = c.hidden;
+  problem.positions = c.positions(), problem.length = c.length;
+  problem.eps = kEps;
+  problem.multiprocessors = c.multiprocessors;
+  problem.shared_memory = c.shared_memory;
+  return problem;
+}
+
 // Io: of x and y. W: of the weights.
 template <class Io, class T, class W = float>
 Result run(const Case& c, const Inputs& in) {
@@ -152,17 +166,10 @@ Result run(const Case& c, const Inputs& in) {
   const auto norm_weight = to<W>(in.norm_weight), norm_bias = to<W>(in.norm_bias),
              w1 = to<W>(in.w1), b1 = to<W>(in.b1), w2 = to<W>(in.w2), b2 = to<W>(in.b2);
   auto y = to<Io>(std::vector<double>(in.x.size(), NAN)), dx = y;
-  CudaTransition problem;
-  problem.type =
-      std::is_same_v<T, __half> ? CudaTransitionType::float16 : CudaTransitionType::bfloat16;
+  CudaTransition problem = shape<T>(c);
   problem.wide = std::is_same_v<Io, float>;
   problem.wide_weights = std::is_same_v<W, float>;
-  problem.channels = c.channels, problem.hidden = c.hidden;
-  problem.positions = c.positions(), problem.length = c.length;
-  problem.eps = kEps;
   problem.lengths = c.lengths.empty() ? nullptr : c.lengths.data();
-  problem.multiprocessors = c.multiprocessors;
-  problem.shared_memory = 227 * 1024;
   problem.x = x.data();
   problem.norm_weight = norm_weight.data(), problem.norm_bias = norm_bias.data();
   problem.w1 = w1.data(), problem.b1 = b1.data();
@@ -205,29 +212,66 @@ void expect_same(const Result& got, const Result& want, double tolerance, const 
   }
 }
 
-template <class Io, class T>
+template <class Io, class T, class W = float>
 void expect_agreement(const Case& c, double tolerance, const char* types) {
   Inputs in = random_inputs(c);
   // What a narrow type makes of the inputs is not the kernel's error.
-  in.x = from(to<Io>(in.x)), in.dy = from(to<Io>(in.dy));
+  for (auto* x : {&in.x, &in.dy}) *x = from(to<Io>(*x));
+  for (auto* w : {&in.norm_weight, &in.norm_bias, &in.w1, &in.b1, &in.w2, &in.b2}) {
+    *w = from(to<W>(*w));
+  }
   const auto round = [](double x) { return widen(narrow<T>(static_cast<float>(x))); };
-  expect_same(run<Io, T>(c, in), define(c, in, round), tolerance, c, types);
+  expect_same(run<Io, T, W>(c, in), define(c, in, round), tolerance, c, types);
 }
 
+// The padding holds NaN.
 TEST(PairTransitionCudaOnHost, AgreesWithItsDefinition) {
   for (const Case& c : std::vector<Case>{{1, 1, 16, 16},
                                          {2, 7, 16, 64, 1},
-                                         {1, 9, 16, 256},
+                                         {3, 20, 16, 256, 2, {20, 0, 3}},
                                          {2, 11, 64, 16, 3, {11, 6}},
                                          {1, 13, 64, 64, 2},
-                                         {3, 12, 64, 256, 2, {12, 0, 5}},
+                                         {2, 10, 64, 256, 2, {10, 7}},
                                          {1, 8, 32, 48},
                                          {1, 10, 128, 64, 2, {9}}}) {
     expect_agreement<float, __nv_bfloat16>(c, 2e-3, "float32 and bfloat16");
     expect_agreement<__nv_bfloat16, __nv_bfloat16>(c, 4e-3, "bfloat16");
     expect_agreement<float, __half>(c, 3e-4, "float32 and float16");
-    expect_agreement<__half, __half>(c, 6e-4, "float16");
   }
+  const Case c = {1, 9, 64, 160};
+  expect_agreement<__half, __half>(c, 6e-4, "float16");
+  expect_agreement<__half, __half, __half>(c, 6e-4, "float16 and its weights");
+  expect_agreement<__nv_bfloat16, __nv_bfloat16, __nv_bfloat16>(c, 4e-3,
+                                                                "bfloat16 and its weights");
+}
+
+TEST(PairTransitionCudaOnHost, AgreesWithItsDefinitionInTheSharedMemoryOfAnA100) {
+  const Case c = {1, 14, 64, 256, 2, {13}, 163 * 1024};
+  expect_agreement<float, __nv_bfloat16>(c, 2e-3, "float32 and bfloat16");
+}
+
+TEST(PairTransitionCudaOnHost, SumsDependOnTheNumberOfBlocksAlone) {
+  Case c = {2, 20, 16, 32, 4, {20, 11}};
+  const Inputs in = random_inputs(c);
+  const Result four = run<float, __half>(c, in), again = run<float, __half>(c, in);
+  for (const Named& value : kResults) EXPECT_EQ(four.*value.in, again.*value.in) << value.name;
+  c.multiprocessors = 1;
+  const Result one = run<float, __half>(c, in);
+  EXPECT_EQ(one.y, four.y);
+  EXPECT_EQ(one.x, four.x);
+  expect_same(one, four, 1e-5, c, "one block and four");
+}
+
+TEST(PairTransitionCudaOnHost, RefusesWhatItCannotDo) {
+  const auto takes = [](const Case& c) { return cuda_transition_takes(shape<__half>(c)); };
+  EXPECT_TRUE(takes({1, 9, 64, 256}));
+  EXPECT_TRUE(takes({1, 9, 128, 128}));
+  EXPECT_FALSE(takes({1, 9, 24, 96}));
+  EXPECT_FALSE(takes({1, 9, 64, 72}));
+  EXPECT_FALSE(takes({1, 9, 64, 272}));
+  EXPECT_FALSE(takes({1, 9, 128, 144}));
+  EXPECT_FALSE(takes({1, 9, 64, 256, 1, {}, 99 * 1024}));
+  EXPECT_FALSE(takes({1, 47000, 64, 256}));
 }
 
 }  // namespace
