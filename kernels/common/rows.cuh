@@ -109,30 +109,46 @@ __device__ inline float& value_at(Fragments<kTiles>& x, int half, int v) {
   return x[v / 2][2 * half + v % 2];
 }
 
-/// f summed over a row's values v = 0 .. 2 kTiles - 1 of all four lanes.
-template <int kTiles, class F>
-__device__ inline float row_sum(F&& f) {
-  float sum = 0;
+/// Each of the sums over the four lanes of its row. Together, as they wait for one another.
+template <int kCount>
+__device__ inline void add_lanes(float (&sum)[kCount]) {
 #pragma unroll
-  for (int v = 0; v < 2 * kTiles; ++v) sum += f(v);
-  sum += __shfl_xor_sync(~0u, sum, 1);
-  return sum + __shfl_xor_sync(~0u, sum, 2);
+  for (int lanes = 1; lanes < 4; lanes *= 2) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sum[i] += __shfl_xor_sync(~0u, sum[i], lanes);
+  }
 }
 
-/// Mean and 1 / sqrt(variance + eps) of a row, whose v-th value is x(v).
+/// (x - mean) / sqrt(variance + eps) of a row.
 struct Norm {
   float mean, scale;
   __device__ float operator()(float x) const { return (x - mean) * scale; }
 };
-template <int kTiles, class F>
-__device__ inline Norm row_norm(F&& x, float eps) {
+
+/// Of rows of 8 kTiles channels, where x(row, v) is the v-th value.
+template <int kTiles, int kRows, class F>
+__device__ inline void row_norms(Norm (&norms)[kRows], float eps, F&& x) {
   constexpr float kPart = 1.0f / (8 * kTiles);
-  const float mean = kPart * row_sum<kTiles>(x);
-  const float variance = kPart * row_sum<kTiles>([&](int v) {
-                           const float d = x(v) - mean;
-                           return d * d;
-                         });
-  return {mean, rsqrtf(variance + eps)};
+  float mean[kRows] = {}, variance[kRows] = {};
+#pragma unroll
+  for (int v = 0; v < 2 * kTiles; ++v) {
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) mean[row] += x(row, v) * kPart;
+  }
+  add_lanes(mean);
+#pragma unroll
+  for (int v = 0; v < 2 * kTiles; ++v) {
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) {
+      const float d = x(row, v) - mean[row];
+      variance[row] += d * d;
+    }
+  }
+  add_lanes(variance);
+#pragma unroll
+  for (int row = 0; row < kRows; ++row) {
+    norms[row] = {mean[row], rsqrtf(variance[row] * kPart + eps)};
+  }
 }
 
 /// The fragments of 16 columns as an operand A; with kRelu, max(0, those), where NaN stays.
@@ -148,23 +164,24 @@ __device__ inline void to_operand(uint32_t (&a)[4], const float (&left)[4],
   a[3] = both(right[2], right[3]);
 }
 
-/// Rows of fragments, each normalised, as operands A of 16 columns each.
-template <class T, int kTiles>
-__device__ inline void normalise(uint32_t (&a)[kTiles / 2][4], Fragments<kTiles>& x, float eps) {
-  const auto norm_of = [&](int half) {
-    return row_norm<kTiles>([&](int v) { return value_at<kTiles>(x, half, v); }, eps);
-  };
-  const Norm upper = norm_of(0), lower = norm_of(1);
+/// kParts times 16 rows of fragments, each row normalised, as operands A of 16 columns each.
+template <class T, int kTiles, int kParts>
+__device__ inline void normalise(uint32_t (&a)[kParts][kTiles / 2][4],
+                                 Fragments<kTiles> (&x)[kParts], float eps) {
+  Norm norms[2 * kParts];
+  row_norms<kTiles>(norms, eps,
+                    [&](int row, int v) { return value_at<kTiles>(x[row / 2], row % 2, v); });
 #pragma unroll
-  for (int i = 0; i < kTiles / 2; ++i) {
+  for (int i = 0; i < kParts * kTiles / 2; ++i) {
+    const int part = i / (kTiles / 2), step = i % (kTiles / 2);
     float normed[2][4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const Norm& norm = j < 2 ? upper : lower;
-      normed[0][j] = norm(x[2 * i][j]);
-      normed[1][j] = norm(x[2 * i + 1][j]);
+      const Norm& norm = norms[2 * part + j / 2];
+      normed[0][j] = norm(x[part][2 * step][j]);
+      normed[1][j] = norm(x[part][2 * step + 1][j]);
     }
-    to_operand<T>(a[i], normed[0], normed[1]);
+    to_operand<T>(a[part][step], normed[0], normed[1]);
   }
 }
 

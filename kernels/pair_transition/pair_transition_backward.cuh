@@ -27,6 +27,7 @@ struct BackwardTile {
   static constexpr int kSteps = kChannels / 16, kTiles = kChannels / 8;
   static constexpr int kPositions = 4 * 16 * kParts;  // of a tile
   static constexpr int kUnits = 16 * kSlice;          // hidden units of a warp
+  static constexpr int kHidden = 8 * kUnits;          // of all: what is missing counts as 0
   static constexpr int kStride = kChannels + kPadding, kGradStride = kPositions + kPadding;
   static constexpr int kHelpers = kBackwardThreads / 2;
   using Weights = StagedWeights<T, kChannels>;
@@ -35,24 +36,22 @@ struct BackwardTile {
   Weights weights;
   T* normed;   // n [position, C]
   T* dy;       // [position, C]
-  T* grad;     // g [rows, position]
+  T* grad;     // g [hidden, position]
   float* db2;  // [C / 16, kHelpers, 4]: of each helping lane's rows and channels
   int lane, warp;
 
-  static int64_t rows(int64_t hidden) { return (hidden + kUnits - 1) / kUnits * kUnits; }
-  static int64_t bytes(int64_t hidden) {
-    return Weights::bytes(rows(hidden)) +
-           2 * (2 * kPositions * kStride + rows(hidden) * kGradStride) + kHelpers * kChannels;
-  }
+  static constexpr int64_t kBytes = Weights::bytes(kHidden) +
+                                    2 * (2 * kPositions * kStride + kHidden * kGradStride) +
+                                    kHelpers * kChannels;
 
-  __device__ explicit BackwardTile(int hidden)
-      : weights(shared_memory<char>(), (hidden + kUnits - 1) / kUnits * kUnits),
+  __device__ BackwardTile()
+      : weights(shared_memory<char>(), kHidden),
         normed(reinterpret_cast<T*>(weights.b2 + kChannels)),
         dy(normed + kPositions * kStride),
         grad(dy + kPositions * kStride),
-        db2(reinterpret_cast<float*>(grad + weights.rows * kGradStride)),
-        lane(static_cast<int>(threadIdx.x) % 32),
-        warp(static_cast<int>(threadIdx.x) / 32) {}
+        db2(reinterpret_cast<float*>(grad + kHidden * kGradStride)),
+        lane(static_cast<int>(threadIdx.x % 32)),
+        warp(static_cast<int>(threadIdx.x / 32)) {}
 
   __device__ bool helps() const { return warp >= 4; }
   /// This warp's part of the tile at `first`, for dn or for bringing it.
@@ -84,23 +83,20 @@ struct BackwardTile {
 #pragma unroll 1
     for (int i = 0; i < kParts; ++i) {
       const int at = 16 * i, row = (warp % 4 * kParts + i) * 16;
-      Fragments<kTiles> values;
-      uint32_t operand[kSteps][4];
-      load(values, x, part(first) + at, real >> at);
+      Fragments<kTiles> values[1], grads;
+      uint32_t operand[1][kSteps][4];
+      load(values[0], x, part(first) + at, real >> at);
+      load(grads, d, part(first) + at, real >> at);
       normalise<T, kTiles>(operand, values, eps);
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
-        store_operand(normed + row * kStride + 16 * step, kStride, operand[step], lane);
-      }
-      load(values, d, part(first) + at, real >> at);
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        to_operand<T>(operand[step], values[2 * step], values[2 * step + 1]);
-        store_operand(dy + row * kStride + 16 * step, kStride, operand[step], lane);
+        store_operand(normed + row * kStride + 16 * step, kStride, operand[0][step], lane);
+        to_operand<T>(operand[0][step], grads[2 * step], grads[2 * step + 1]);
+        store_operand(dy + row * kStride + 16 * step, kStride, operand[0][step], lane);
       }
 #pragma unroll
       for (int v = 0; v < Order::kValues; ++v) {
-        sums[v] += value_at<kTiles>(values, 0, v) + value_at<kTiles>(values, 1, v);
+        sums[v] += value_at<kTiles>(grads, 0, v) + value_at<kTiles>(grads, 1, v);
       }
     }
 #pragma unroll
@@ -119,7 +115,7 @@ struct BackwardTile {
     const int by_position = by_rows(lane, kStride), by_channel = by_columns(lane, kStride);
     T* const to = grad + unit * kGradStride;
     uint32_t w1[kSlice][kSteps][4], w2[kSlice][kSteps][4];  // w2: transposed
-    float b1[kSlice][2];
+    const float* const b1 = weights.b1 + unit + (lane >> 2);
 #pragma unroll
     for (int i = 0; i < kSlice; ++i) {
 #pragma unroll
@@ -128,10 +124,6 @@ struct BackwardTile {
                        weights.w1 + (unit + 16 * i) * kStride + 16 * step + by_channel);
         load_matrix_x4_transposed(w2[i][step], weights.w2 + 16 * step * w2_stride + unit + 16 * i +
                                                    by_rows(lane, w2_stride));
-      }
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        b1[i][half] = weights.b1[unit + 16 * i + 8 * half + (lane >> 2)];
       }
     }
 #pragma unroll 1
@@ -142,7 +134,7 @@ struct BackwardTile {
 #pragma unroll
       for (int i = 0; i < kSlice; ++i) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) x[i][0][j] = x[i][1][j] = b1[i][j / 2];
+        for (int j = 0; j < 4; ++j) x[i][0][j] = x[i][1][j] = b1[16 * i + j / 2 * 8];
       }
       multiply_channels(x, w1, n + by_position);
       uint32_t active = 0;  // a bit for each of this lane's values of h that is not 0
@@ -172,12 +164,12 @@ struct BackwardTile {
   }
 
   /// dn of this warp's part.
-  __device__ void multiply_back(Fragments<kTiles> (&dn)[kParts]) const {
+  __device__ void multiply_back(Fragments<kTiles> (&dn)[kParts], int hidden) const {
     clear(dn);
     const T* const g = grad + warp * 16 * kParts + by_rows(lane, kGradStride);
     const T* const w1 = weights.w1 + by_columns(lane, kStride);
 #pragma unroll 2
-    for (int unit = 0; unit < weights.rows; unit += 16) {
+    for (int unit = 0; unit < hidden; unit += 16) {
       uint32_t a[kParts][4], b[4];
 #pragma unroll
       for (int i = 0; i < kParts; ++i) {
@@ -203,16 +195,28 @@ struct BackwardTile {
       const auto grad_of = [&](int v) { return value_at<kTiles>(dn[row / 2], row % 2, v); };
       float n[Order::kValues], out[Order::kValues];
       const bool here = real >> i & 1;
+      constexpr float kPart = 1.0f / kChannels;
       load_row<kChannels>(x, position, t, here, [&](int v, float value) { n[v] = value; });
       load_row<kChannels>(d, position, t, here, [&](int v, float value) { out[v] = value; });
-      const Norm norm = row_norm<kTiles>([&](int v) { return n[v]; }, eps);
-#pragma unroll
-      for (float& value : n) value = norm(value);
-      const float mean = row_sum<kTiles>(grad_of) / kChannels;
-      const float along = row_sum<kTiles>([&](int v) { return grad_of(v) * n[v]; }) / kChannels;
+      // Means of x and dn, then, along x less its mean, of its square and of dn.
+      float means[2] = {}, along[2] = {};
 #pragma unroll
       for (int v = 0; v < Order::kValues; ++v) {
-        out[v] = here ? out[v] + norm.scale * (grad_of(v) - mean - n[v] * along) : 0.0f;
+        means[0] += n[v] * kPart;
+        means[1] += grad_of(v) * kPart;
+      }
+      add_lanes(means);
+#pragma unroll
+      for (int v = 0; v < Order::kValues; ++v) {
+        n[v] -= means[0];
+        along[0] += n[v] * n[v];
+        along[1] += n[v] * grad_of(v);
+      }
+      add_lanes(along);
+      const float scale = rsqrtf(along[0] * kPart + eps), slope = along[1] * kPart * scale * scale;
+#pragma unroll
+      for (int v = 0; v < Order::kValues; ++v) {
+        out[v] = here ? out[v] + scale * (grad_of(v) - means[1] - n[v] * slope) : 0.0f;
       }
       if (position < positions.count) {
         store_row<kChannels>(dx, position, t, [&](int v) { return out[v]; });
@@ -320,11 +324,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
                                const Io* __restrict__ x, const Io* __restrict__ dy,
                                Io* __restrict__ dx, float* __restrict__ sums_of_blocks) {
   using Tile = BackwardTile<Io, T, kChannels, kSlice, kParts>;
-  const Tile tile(weights.hidden);
-  tile.weights.template stage<Io>(weights);
-  if (tile.helps()) {
-    for (int quad = 0; quad < Tile::kSteps; ++quad) tile.db2_quad(quad) = {0, 0, 0, 0};
-  }
+  const Tile tile;
   const int lane = tile.lane, warp = tile.warp;
   const unsigned stride = Tile::kPositions * gridDim.x;
   // The first tile from `first` on that is not all padding; others get their zeros.
@@ -341,13 +341,19 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     }
     return first;
   };
+  const unsigned start = worthwhile(Tile::kPositions * blockIdx.x);
+  if (tile.helps()) {
+    tile.prefetch_part(positions, start, x, dy);
+    for (int quad = 0; quad < Tile::kSteps; ++quad) tile.db2_quad(quad) = {0, 0, 0, 0};
+  }
+  tile.weights.template stage<Io>(weights);
+  __syncthreads();
   TransitionSums<Tile::kTiles, kSlice> sums = {};
   // The tile in shared memory, none at first, and the one that follows.
-  unsigned first = positions.count, next = worthwhile(Tile::kPositions * blockIdx.x);
-  __syncthreads();
+  unsigned first = positions.count, next = start;
   while (first < positions.count || next < positions.count) {
     const bool here = first < positions.count;
-    if (here && Tile::kUnits * warp < tile.weights.rows) tile.multiply_slice(sums);
+    if (here && Tile::kUnits * warp < weights.hidden) tile.multiply_slice(sums);
     barrier();
     if (tile.helps()) {
       if (next < positions.count) {
@@ -357,7 +363,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
       barrier();
     } else if (here) {
       Fragments<Tile::kTiles> dn[kParts];
-      tile.multiply_back(dn);
+      tile.multiply_back(dn, weights.hidden);
       barrier();
       tile.finish(dn, positions, first, x, dy, dx, weights.eps);
     } else {

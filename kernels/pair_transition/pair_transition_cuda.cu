@@ -54,7 +54,7 @@ auto with_tile(const CudaTransition& a, F&& f) {
   } else {
     if (a.hidden <= 128) return f(Constant<1>{}, Constant<2>{});
     if constexpr (kChannels == 64) {
-      if (BackwardTile<Io, T, kChannels, 2, 2>::bytes(a.hidden) > a.shared_memory) {
+      if (BackwardTile<Io, T, kChannels, 2, 2>::kBytes > a.shared_memory) {
         return f(Constant<2>{}, Constant<1>{});
       }
     }
@@ -71,7 +71,7 @@ auto with_backward(const CudaTransition& a, F&& f) {
     return with_tile<Io, T, channels()>(a, [&](auto slice, auto parts) {
       using Tile = BackwardTile<Io, T, channels(), slice(), parts()>;
       return f(io, type, transition_backward_kernel<Io, T, channels(), slice(), parts()>,
-               BackwardPlan{Tile::kPositions, 8 * Tile::kUnits, Tile::bytes(a.hidden)});
+               BackwardPlan{Tile::kPositions, Tile::kHidden, Tile::kBytes});
     });
   });
 }

@@ -21,10 +21,7 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
   constexpr int kParts = kForwardParts<kChannels>, kRows = 16 * kParts;
   constexpr int kSteps = kChannels / 16, kTiles = kChannels / 8;
   const StagedWeights<T, kChannels> staged(shared_memory<char>(), weights.hidden);
-  staged.template stage<Io>(weights);
-  __syncthreads();
-
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int g = lane / 4, t = lane % 4;
   constexpr int kW1Stride = StagedWeights<T, kChannels>::kW1Stride;
   const int w2_stride = staged.w2_stride();
@@ -33,15 +30,18 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
 
   const unsigned stride = kRows * gridDim.x * (kForwardThreads<kChannels> / 32);
   unsigned first = kRows * (warp * gridDim.x + blockIdx.x);
-  // Of the tile from `at`, bit i: position at + i is real.
+  // Bit i: position at + i is real. Has those fetched.
   const auto reals = [&](unsigned at) {
-    return __ballot_sync(~0u, positions.real(at + lane % kRows));
+    const unsigned bits = __ballot_sync(~0u, positions.real(at + lane % kRows));
+    if (lane < kRows && (bits >> lane & 1)) prefetch_row<kChannels>(x, at + lane);
+    return bits;
   };
   unsigned next = reals(first);
+  staged.template stage<Io>(weights);
+  __syncthreads();
   for (; first < positions.count; first += stride) {
     const unsigned real = next;
     next = reals(first + stride);
-    if (lane < kRows && (next >> lane & 1)) prefetch_row<kChannels>(x, first + stride + lane);
     if (real == 0) {
       for (int i = g; i < kRows && first + i < positions.count; i += 8) {
         store_row<kChannels>(y, first + i, t, [](int) { return 0.0f; });
@@ -57,9 +57,9 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
         value_at<kTiles>(out[row / 2], row % 2, v) = value;
       });
     }
+    normalise<T, kTiles>(normed, out, weights.eps);
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
-      normalise<T, kTiles>(normed[part], out[part], weights.eps);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
         const float2 bias = load_pair(staged.b2 + 8 * tile + 2 * t);

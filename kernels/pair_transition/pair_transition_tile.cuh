@@ -96,29 +96,62 @@ struct StagedWeights {
     using Order = RowOrder<Io, kChannels>;
     constexpr int kQuads = kChannels / 4;
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-    // kQuads lanes, a power of two, have a row of W1; whole warps stay together.
-#pragma unroll 4
-    for (int i = thread; i < rows * kQuads; i += threads) {
-      const int h = i / kQuads, channel = i % kQuads * 4;
-      const float4 value = h < w.hidden ? w.quad(w.w1, 4 * i) : float4{0, 0, 0, 0},
-                   weight = w.quad(w.norm_weight, channel), bias = w.quad(w.norm_bias, channel);
-      T* const to = w1 + h * kW1Stride + Order::column(channel);
-      *reinterpret_cast<uint32_t*>(to) = pack<T>(value.x * weight.x, value.y * weight.y);
-      *reinterpret_cast<uint32_t*>(to + 8) = pack<T>(value.z * weight.z, value.w * weight.w);
-      float sum = value.x * bias.x + value.y * bias.y + value.z * bias.z + value.w * bias.w;
+    // Of W1 a thread has the same channels in every row. kQuads lanes, a power of two, have a row.
+    const int channel = thread % kQuads * 4;
+    const float4 weight = w.quad(w.norm_weight, channel), bias = w.quad(w.norm_bias, channel);
+    for_quads(
+        rows * kQuads, [&](int i) { return i / kQuads < w.hidden ? 4 * i : -1; }, w, w.w1,
+        [&](int i, const float4& value) {
+          const int h = i / kQuads;
+          T* const to = w1 + h * kW1Stride + Order::column(channel);
+          store(to, value.x * weight.x, value.y * weight.y);
+          store(to + 8, value.z * weight.z, value.w * weight.w);
+          float sum = value.x * bias.x + value.y * bias.y + value.z * bias.z + value.w * bias.w;
 #pragma unroll
-      for (int lanes = kQuads / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
-      if (channel == 0) b1[h] = h < w.hidden ? w.at(w.b1, h) + sum : 0.0f;
-    }
+          for (int lanes = kQuads / 2; lanes > 0; lanes /= 2) {
+            sum += __shfl_xor_sync(~0u, sum, lanes);
+          }
+          if (channel == 0) b1[h] = h < w.hidden ? w.at(w.b1, h) + sum : 0.0f;
+        });
     const int quads = rows / 4;
-#pragma unroll 4
-    for (int i = thread; i < kChannels * quads; i += threads) {
-      const int channel = i / quads, h = i % quads * 4;
-      const float4 value = h < w.hidden ? w.quad(w.w2, channel * w.hidden + h) : float4{0, 0, 0, 0};
-      *reinterpret_cast<Words<2>*>(w2 + Order::column(channel) * w2_stride() +
-                                   h) = {{pack<T>(value.x, value.y), pack<T>(value.z, value.w)}};
-    }
+    for_quads(
+        kChannels * quads,
+        [&](int i) {
+          const int h = i % quads * 4;
+          return h < w.hidden ? i / quads * w.hidden + h : -1;
+        },
+        w, w.w2,
+        [&](int i, const float4& value) {
+          T* const to = w2 + Order::column(i / quads) * w2_stride() + i % quads * 4;
+          store(to, value.x, value.y);
+          store(to + 2, value.z, value.w);
+        });
     for (int i = thread; i < kChannels; i += threads) b2[Order::column(i)] = w.at(w.b2, i);
+  }
+
+ private:
+  __device__ static void store(T* to, float low, float high) {
+    *reinterpret_cast<uint32_t*>(to) = pack<T>(low, high);
+  }
+  // use(i, quad) for i < count, a multiple of 32, with the four values from index(i) on, or zeros
+  // where that is negative. Eight loads are on their way at once.
+  template <class Index, class Use>
+  __device__ static void for_quads(int count, Index&& index, const Parameters<T>& w,
+                                   const void* from, Use&& use) {
+    constexpr int kAtOnce = 8;
+    const int threads = static_cast<int>(blockDim.x);
+    for (int first = static_cast<int>(threadIdx.x); first < count; first += kAtOnce * threads) {
+      float4 quad[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int i = first + k * threads, at = i < count ? index(i) : -1;
+        quad[k] = at >= 0 ? w.quad(from, at) : float4{0, 0, 0, 0};
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        if (first + k * threads < count) use(first + k * threads, quad[k]);
+      }
+    }
   }
 };
 

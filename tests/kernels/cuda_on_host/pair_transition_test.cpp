@@ -228,7 +228,7 @@ void expect_agreement(const Case& c, double tolerance, const char* types) {
 TEST(PairTransitionCudaOnHost, AgreesWithItsDefinition) {
   for (const Case& c : std::vector<Case>{{1, 1, 16, 16},
                                          {2, 7, 16, 64, 1},
-                                         {3, 20, 16, 256, 2, {20, 0, 3}},
+                                         {3, 16, 16, 144, 2, {16, 0, 3}},
                                          {2, 11, 64, 16, 3, {11, 6}},
                                          {1, 13, 64, 64, 2},
                                          {2, 10, 64, 256, 2, {10, 7}},
@@ -236,9 +236,9 @@ TEST(PairTransitionCudaOnHost, AgreesWithItsDefinition) {
                                          {1, 10, 128, 64, 2, {9}}}) {
     expect_agreement<float, __nv_bfloat16>(c, 2e-3, "float32 and bfloat16");
     expect_agreement<__nv_bfloat16, __nv_bfloat16>(c, 4e-3, "bfloat16");
-    expect_agreement<float, __half>(c, 3e-4, "float32 and float16");
   }
   const Case c = {1, 9, 64, 160};
+  expect_agreement<float, __half>(c, 3e-4, "float32 and float16");
   expect_agreement<__half, __half>(c, 6e-4, "float16");
   expect_agreement<__half, __half, __half>(c, 6e-4, "float16 and its weights");
   expect_agreement<__nv_bfloat16, __nv_bfloat16, __nv_bfloat16>(c, 4e-3,
