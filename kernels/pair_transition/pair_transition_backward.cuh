@@ -112,8 +112,7 @@ struct BackwardTile {
   template <class Sums>
   __device__ void multiply_slice(Sums& sums) const {
     const int unit = kUnits * warp, w2_stride = weights.w2_stride();
-    const int by_position = by_rows(lane, kStride), by_channel = by_columns(lane, kStride);
-    T* const to = grad + unit * kGradStride;
+    const int by_channel = by_columns(lane, kStride);
     uint32_t w1[kSlice][kSteps][4], w2[kSlice][kSteps][4];  // w2: transposed
     const float* const b1 = weights.b1 + unit + (lane >> 2);
 #pragma unroll
@@ -126,9 +125,11 @@ struct BackwardTile {
                                                    by_rows(lane, w2_stride));
       }
     }
+    constexpr int kDy = kPositions * kStride;  // from n to dy
+    const T *columns = normed + by_rows(lane, kStride), *rows = normed + by_channel;
+    T* to = grad + unit * kGradStride;
 #pragma unroll 1
     for (int at = 0; at < kPositions; at += 16) {
-      const T *const n = normed + at * kStride, *const d = dy + at * kStride;
       Fragments<2> x[kSlice];
       uint32_t operand[kSlice][4];
 #pragma unroll
@@ -136,7 +137,7 @@ struct BackwardTile {
 #pragma unroll
         for (int j = 0; j < 4; ++j) x[i][0][j] = x[i][1][j] = b1[16 * i + j / 2 * 8];
       }
-      multiply_channels(x, w1, n + by_position);
+      multiply_channels(x, w1, columns);
       uint32_t active = 0;  // a bit for each of this lane's values of h that is not 0
 #pragma unroll
       for (int i = 0; i < kSlice; ++i) {
@@ -145,8 +146,8 @@ struct BackwardTile {
         for (int j = 0; j < 4; ++j) active |= not_zero(operand[i][j]) >> (4 * i + j);
       }
       clear(x);
-      multiply_positions(sums.dw2, operand, d + by_channel);
-      multiply_channels(x, w2, d + by_position);
+      multiply_positions(sums.dw2, operand, rows + kDy);
+      multiply_channels(x, w2, columns + kDy);
 #pragma unroll
       for (int i = 0; i < kSlice; ++i) {
 #pragma unroll
@@ -157,30 +158,33 @@ struct BackwardTile {
           sums.db1[i][j / 2 % 2] += value;
         }
         to_operand<T>(operand[i], x[i][0], x[i][1]);
-        store_operand(to + 16 * i * kGradStride + at, kGradStride, operand[i], lane);
       }
-      multiply_positions(sums.dw1, operand, n + by_channel);
+      multiply_positions(sums.dw1, operand, rows);
+#pragma unroll
+      for (int i = 0; i < kSlice; ++i) {
+        store_operand(to + 16 * i * kGradStride, kGradStride, operand[i], lane);
+      }
+      columns += 16 * kStride, rows += 16 * kStride, to += 16;
     }
   }
 
   /// dn of this warp's part.
   __device__ void multiply_back(Fragments<kTiles> (&dn)[kParts], int hidden) const {
     clear(dn);
-    const T* const g = grad + warp * 16 * kParts + by_rows(lane, kGradStride);
-    const T* const w1 = weights.w1 + by_columns(lane, kStride);
-#pragma unroll 2
+    const T* g = grad + warp * 16 * kParts + by_rows(lane, kGradStride);
+    const T* w1 = weights.w1 + by_columns(lane, kStride);
+#pragma unroll 4
     for (int unit = 0; unit < hidden; unit += 16) {
       uint32_t a[kParts][4], b[4];
 #pragma unroll
-      for (int i = 0; i < kParts; ++i) {
-        load_matrix_x4_transposed(a[i], g + unit * kGradStride + 16 * i);
-      }
+      for (int i = 0; i < kParts; ++i) load_matrix_x4_transposed(a[i], g + 16 * i);
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
-        load_matrix_x4_transposed(b, w1 + unit * kStride + 16 * step);
+        load_matrix_x4_transposed(b, w1 + 16 * step);
 #pragma unroll
         for (int i = 0; i < kParts; ++i) multiply<T>(dn[i][2 * step], dn[i][2 * step + 1], a[i], b);
       }
+      g += 16 * kGradStride, w1 += 16 * kStride;
     }
   }
 

@@ -67,9 +67,10 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
         out[part][tile][2] += bias.x, out[part][tile][3] += bias.y;
       }
     }
+    const T *w1_at = w1_lane, *w2_at = w2_lane;
+    const float* b1_at = staged.b1 + 2 * t;
     for (int h = 0; h < weights.hidden; h += 16) {
-      const float2 left = load_pair(staged.b1 + h + 2 * t),
-                   right = load_pair(staged.b1 + h + 8 + 2 * t);
+      const float2 left = load_pair(b1_at), right = load_pair(b1_at + 8);
       Fragments<2> hidden[kParts];
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
@@ -81,7 +82,7 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         uint32_t w1[4];
-        load_matrix_x4(w1, w1_lane + h * kW1Stride + 16 * step);
+        load_matrix_x4(w1, w1_at + 16 * step);
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
           multiply<T>(hidden[part][0], hidden[part][1], normed[part][step], w1);
@@ -95,12 +96,13 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         uint32_t w2[4];
-        load_matrix_x4(w2, w2_lane + 16 * step * w2_stride + h);
+        load_matrix_x4(w2, w2_at + 16 * step * w2_stride);
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
           multiply<T>(out[part][2 * step], out[part][2 * step + 1], active[part], w2);
         }
       }
+      w1_at += 16 * kW1Stride, w2_at += 16, b1_at += 16;
     }
 #pragma unroll
     for (int row = 0; row < 2 * kParts; ++row) {
