@@ -139,7 +139,7 @@ cudaError_t cuda_transition_backward(const CudaTransitionBackward& a, cudaStream
                    kSumsThreads * sizeof(float4), stream, a.scratch, count, weights<T>(a), d);
     if (error != cudaSuccess) return error;
     return launch(transition_norm_gradients_kernel<T, channels()>, channels() / 4, kSumsThreads,
-                  kSumsThreads / 4 * sizeof(float), stream, a.scratch, weights<T>(a), d);
+                  8 * kSumsThreads * sizeof(float), stream, a.scratch, weights<T>(a), d);
   });
 }
 

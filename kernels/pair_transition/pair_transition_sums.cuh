@@ -72,18 +72,21 @@ __global__ void __launch_bounds__(kSumsThreads)
     sum[0] += g.x * w.x, sum[1] += g.y * w.y, sum[2] += g.z * w.z, sum[3] += g.w * w.w;
     sum[4] += db1 * w.x, sum[5] += db1 * w.y, sum[6] += db1 * w.z, sum[7] += db1 * w.w;
   }
-  float* const of_warps = shared_memory<float>();
+  float* const of_threads = shared_memory<float>();  // [8, kSumsThreads]
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 8; ++i) of_threads[i * kSumsThreads + thread] = sum[i];
 #pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) sum[i] += __shfl_xor_sync(~0u, sum[i], lanes);
-    if (thread % 32 == 0) of_warps[thread / 32 * 8 + i] = sum[i];
+  for (int count = kSumsThreads / 2; count >= 1; count /= 2) {
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 8 && thread < count; ++i) {
+      of_threads[i * kSumsThreads + thread] += of_threads[i * kSumsThreads + thread + count];
+    }
   }
   __syncthreads();
   if (thread >= 8) return;
-  float total = 0;
-  for (int warp = 0; warp < kSumsThreads / 32; ++warp) total += of_warps[warp * 8 + thread];
-  d.set(thread < 4 ? d.norm_weight : d.norm_bias, channel + thread % 4, total);
+  d.set(thread < 4 ? d.norm_weight : d.norm_bias, channel + thread % 4,
+        of_threads[thread * kSumsThreads]);
 }
 
 }  // namespace ribo::kernels
