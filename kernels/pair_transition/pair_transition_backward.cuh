@@ -21,6 +21,13 @@ namespace ribo::kernels {
 
 inline constexpr int kBackwardThreads = 256;
 
+/// What a warp adds up over all tiles, for its slice of the hidden units.
+template <int kTiles, int kSlice>
+struct TransitionSums {
+  Fragments<kTiles> dw1[kSlice], dw2[kSlice];  // [hidden unit, C]
+  float db1[kSlice][2];                        // of units g and g + 8, and this lane's positions
+};
+
 /// kSlice: 16 hidden units each, of a warp. kParts: 16 positions each, of one of four warps.
 template <class Io, class T, int kChannels, int kSlice, int kParts>
 struct BackwardTile {
@@ -31,7 +38,12 @@ struct BackwardTile {
   static constexpr int kStride = kChannels + kPadding, kGradStride = kPositions + kPadding;
   static constexpr int kHelpers = kBackwardThreads / 2;
   using Weights = StagedWeights<T, kChannels>;
+  using Sums = TransitionSums<kTiles, kSlice>;
   using Order = RowOrder<Io, kChannels>;
+
+  static constexpr int64_t kBytes = Weights::bytes(kHidden) +
+                                    2 * (2 * kPositions * kStride + kHidden * kGradStride) +
+                                    kHelpers * kChannels;
 
   Weights weights;
   T* normed;   // n [position, C]
@@ -39,10 +51,6 @@ struct BackwardTile {
   T* grad;     // g [hidden, position]
   float* db2;  // [C / 16, kHelpers, 4]: of each helping lane's rows and channels
   int lane, warp;
-
-  static constexpr int64_t kBytes = Weights::bytes(kHidden) +
-                                    2 * (2 * kPositions * kStride + kHidden * kGradStride) +
-                                    kHelpers * kChannels;
 
   __device__ BackwardTile()
       : weights(shared_memory<char>(), kHidden),
@@ -59,7 +67,7 @@ struct BackwardTile {
     return first + static_cast<unsigned>(warp % 4 * 16 * kParts);
   }
   /// Bit i: position part(first) + i is real.
-  __device__ unsigned reals(const Positions& positions, int64_t first) const {
+  __device__ unsigned reals(const Positions& positions, unsigned first) const {
     return __ballot_sync(~0u, positions.real(part(first) + lane % (16 * kParts)));
   }
   __device__ float4& db2_quad(int quad) const {
@@ -75,7 +83,7 @@ struct BackwardTile {
     prefetch_row<kChannels>(d, position);
   }
 
-  /// A helping warp's part of n and dy, from memory.
+  /// A helping warp's part of n and dy, from memory to shared memory.
   __device__ void bring(const Positions& positions, unsigned first, const Io* x, const Io* d,
                         float eps) const {
     const unsigned real = reals(positions, first);
@@ -109,7 +117,6 @@ struct BackwardTile {
   }
 
   /// h and g of this warp's hidden units and all positions, and what they add to the sums.
-  template <class Sums>
   __device__ void multiply_slice(Sums& sums) const {
     const int unit = kUnits * warp, w2_stride = weights.w2_stride();
     const int by_channel = by_columns(lane, kStride);
@@ -229,7 +236,6 @@ struct BackwardTile {
   }
 
   /// The block's sums, of pair_transition_sums.cuh. Behind a barrier.
-  template <class Sums>
   __device__ void leave(Sums& sums, int hidden, float* to) const {
     constexpr int kRow = kSumsRow<kChannels>;
 #pragma unroll
@@ -315,13 +321,6 @@ struct BackwardTile {
   }
 };
 
-/// What a warp adds up over all tiles, for its slice of the hidden units.
-template <int kTiles, int kSlice>
-struct TransitionSums {
-  Fragments<kTiles> dw1[kSlice], dw2[kSlice];  // [hidden unit, C]
-  float db1[kSlice][2];                        // of units g and g + 8, and this lane's positions
-};
-
 template <class Io, class T, int kChannels, int kSlice, int kParts>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
     transition_backward_kernel(Positions positions, TransitionWeights<T> weights,
@@ -335,8 +334,8 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   const auto worthwhile = [&](unsigned first) {
     for (; positions.lengths != nullptr && first < positions.count; first += stride) {
       bool any = false;
-#pragma unroll 1
-      for (int i = lane; i < Tile::kPositions; i += 32) any |= positions.real(first + i);
+#pragma unroll
+      for (int i = 0; i < Tile::kPositions; i += 32) any |= positions.real(first + i + lane);
       if (__ballot_sync(~0u, any) != 0) break;
       for (unsigned i = first + 8 * warp + lane / 4;
            i < first + Tile::kPositions && i < positions.count; i += 64) {
@@ -352,7 +351,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   }
   tile.weights.template stage<Io>(weights);
   __syncthreads();
-  TransitionSums<Tile::kTiles, kSlice> sums = {};
+  typename Tile::Sums sums = {};
   // The tile in shared memory, none at first, and the one that follows.
   unsigned first = positions.count, next = start;
   while (first < positions.count || next < positions.count) {

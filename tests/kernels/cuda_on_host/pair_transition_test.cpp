@@ -262,6 +262,19 @@ TEST(PairTransitionCudaOnHost, SumsDependOnTheNumberOfBlocksAlone) {
   expect_same(one, four, 1e-5, c, "one block and four");
 }
 
+TEST(PairTransitionCudaOnHost, NanShows) {
+  const Case c = {1, 5, 32, 48};
+  Inputs in = random_inputs(c);
+  in.x[size_t(7 * c.channels + 3)] = NAN;
+  const Result got = run<float, __half>(c, in);
+  for (const auto* rows : {&got.y, &got.x}) {
+    for (size_t i = 0; i < rows->size(); ++i) {
+      EXPECT_EQ(std::isnan((*rows)[i]), i / size_t(c.channels) == 7) << i;
+    }
+  }
+  for (const auto* w : {&got.w1, &got.w2, &got.norm_weight}) EXPECT_TRUE(std::isnan((*w)[0]));
+}
+
 TEST(PairTransitionCudaOnHost, RefusesWhatItCannotDo) {
   const auto takes = [](const Case& c) { return cuda_transition_takes(shape<__half>(c)); };
   EXPECT_TRUE(takes({1, 9, 64, 256}));
