@@ -76,6 +76,22 @@ __device__ inline T* shared_memory() {
   return reinterpret_cast<T*>(shared_bytes);
 }
 
+/// __syncthreads() that warps may reach at different places of a kernel.
+__device__ inline void barrier() {
+#ifdef __CUDACC__
+  asm volatile("barrier.sync 0;" ::: "memory");
+#else
+  __syncthreads();
+#endif
+}
+
+/// Has the second-level cache fetch the 128 bytes around `from`.
+__device__ inline void prefetch([[maybe_unused]] const void* from) {
+#ifdef __CUDACC__
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+#endif
+}
+
 /// kernel<<<blocks, threads, shared, stream>>>(args...). Returns what the launch says: an error of
 /// the kernel itself shows at a later call, as always with CUDA.
 template <class... P, class... Args>

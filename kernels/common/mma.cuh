@@ -33,6 +33,22 @@ __device__ inline uint32_t pack(float low, float high) {
 #endif
 }
 
+/// pack() of max(0, low) and max(0, high); NaN stays.
+template <class T>
+__device__ inline uint32_t pack_relu(float low, float high) {
+#ifdef __CUDACC__
+  uint32_t bits;
+  if constexpr (std::is_same_v<T, __half>) {
+    asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  }
+  return bits;
+#else
+  return pack<T>(low < 0 ? 0 : low, high < 0 ? 0 : high);
+#endif
+}
+
 /// What pack() has put together.
 template <class T>
 __device__ inline void unpack(uint32_t bits, float& low, float& high) {

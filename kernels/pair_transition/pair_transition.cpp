@@ -11,6 +11,7 @@
 #include "common/lengths.h"
 #include "pair_transition/pair_transition_aten.h"
 #include "pair_transition/pair_transition_cpu.h"
+#include "pair_transition/pair_transition_device.h"
 
 namespace ribo::kernels {
 namespace {
@@ -104,6 +105,23 @@ TransitionGrads backward_cpu(const TransitionTensors& in, const at::Tensor& y_gr
   return g;
 }
 
+at::Tensor forward_on_device(const TransitionTensors& in) {
+#ifdef RIBO_CUDA_VERSION
+  if (transition_fits_cuda(in)) return transition_forward_on_cuda(in);
+#endif
+  if (!in.x.is_cpu()) return transition_forward_aten(in);
+  return in.x.scalar_type() == at::kDouble ? forward_cpu<double>(in) : forward_cpu<float>(in);
+}
+
+TransitionGrads backward_on_device(const TransitionTensors& in, const at::Tensor& y_grad) {
+#ifdef RIBO_CUDA_VERSION
+  if (transition_fits_cuda(in)) return transition_backward_on_cuda(in, y_grad);
+#endif
+  if (!in.x.is_cpu()) return transition_backward_aten(in, y_grad);
+  return in.x.scalar_type() == at::kDouble ? backward_cpu<double>(in, y_grad)
+                                           : backward_cpu<float>(in, y_grad);
+}
+
 struct PairTransition : torch::autograd::Function<PairTransition> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
                             const at::Tensor& norm_weight, const at::Tensor& norm_bias,
@@ -116,10 +134,8 @@ struct PairTransition : torch::autograd::Function<PairTransition> {
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["type"] = type;
     ctx->saved_data["bf16"] = bf16;
-    const TransitionTensors in{x, norm_weight, norm_bias, w1,  b1,   w2,
-                               b2, lengths,     eps,       type, bf16};
-    if (!x.is_cpu()) return transition_forward_aten(in);
-    return x.scalar_type() == at::kDouble ? forward_cpu<double>(in) : forward_cpu<float>(in);
+    const TransitionTensors in{x, norm_weight, norm_bias, w1, b1, w2, b2, lengths, eps, type, bf16};
+    return forward_on_device(in);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list y_grads) {
@@ -137,10 +153,7 @@ struct PairTransition : torch::autograd::Function<PairTransition> {
                                ctx->saved_data["eps"].toDouble(),
                                ctx->saved_data["type"].toScalarType(),
                                ctx->saved_data["bf16"].toBool()};
-    const TransitionGrads grads = !in.x.is_cpu() ? transition_backward_aten(in, y_grads[0])
-                                  : in.x.scalar_type() == at::kDouble
-                                      ? backward_cpu<double>(in, y_grads[0])
-                                      : backward_cpu<float>(in, y_grads[0]);
+    const TransitionGrads grads = backward_on_device(in, y_grads[0]);
     variable_list out;
     for (size_t i = 0; i < grads.size(); ++i) out.push_back(grads[i].to(saved[i].scalar_type()));
     out.resize(out.size() + 4);  // lengths, eps, type, bf16

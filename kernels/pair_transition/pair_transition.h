@@ -23,9 +23,12 @@ namespace ribo::kernels {
 /// The hidden layer exists for a few positions at a time only and is computed again for the
 /// gradients; only the arguments are kept. On the CPU everything is computed in float32 (float64
 /// where x is), but under bf16 autocast products round their operands where the CPU has
-/// AVX512-BF16. Elsewhere products take autocast's type, or else x's. Differentiable once, in all
-/// but lengths; the same bits for any number of threads. Throws Error where shapes, types or
-/// devices disagree.
+/// AVX512-BF16. Elsewhere products take autocast's type, or else x's; sums and the norm are float32
+/// (float64 where x is), and so is the residual where x is. On CUDA, kernels of its own take
+/// products in bfloat16 or float16 for C = 16, 32, 64 or 128 and H a multiple of 16, up to 256 (128
+/// for C = 128); LibTorch's operators take the rest. Differentiable once, in all but lengths; the
+/// same bits for any number of threads, and every time on the same GPU. Throws Error where shapes,
+/// types or devices disagree.
 ///
 /// Source: Jumper et al. 2021 (AlphaFold), supplementary algorithm 15.
 RIBO_API at::Tensor pair_transition(const at::Tensor& x, const at::Tensor& norm_weight,

@@ -25,19 +25,31 @@
 struct Index {
   unsigned x;
 };
-inline Index threadIdx, blockIdx, blockDim;
+inline Index threadIdx, blockIdx, blockDim, gridDim;
 
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
 };
 namespace ribo::kernels {
 inline uint4 shared_bytes[256 * 1024 / sizeof(uint4)];  // what shared_memory() of cuda.cuh declares
 }
 
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline uint32_t __float_as_uint(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
+}
+inline float __uint_as_float(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
 }
 inline float __log2f(float x) { return std::log2(x); }
 inline float __fdividef(float a, float b) { return a / b; }
@@ -120,6 +132,13 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
   return cuda_on_host::exchange(value)(static_cast<int>(threadIdx.x % 32) ^ mask);
 }
 
+inline unsigned __ballot_sync(unsigned, bool value) {
+  const auto warp = cuda_on_host::exchange(value);
+  unsigned bits = 0;
+  for (int lane = 0; lane < 32; ++lane) bits |= static_cast<unsigned>(warp(lane)) << lane;
+  return bits;
+}
+
 #include "cuda_mma.h"
 
 namespace cuda_on_host {
@@ -135,6 +154,7 @@ inline void run_on_host(int64_t blocks, int threads, const std::function<void()>
   using namespace cuda_on_host;
   body = &thread;
   blockDim.x = static_cast<unsigned>(threads);
+  gridDim.x = static_cast<unsigned>(blocks);
   fibers = std::vector<Fiber>(static_cast<size_t>(threads));
   for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
     std::memset(ribo::kernels::shared_bytes, 0xff, sizeof ribo::kernels::shared_bytes);

@@ -1,0 +1,222 @@
+// Rows of channels in a warp's fragments (common/mma.cuh): read, normalised, written.
+//
+// The columns of a product may stand for channels in any order that both operands share. In the
+// order here each of the four lanes that have a row together has whole vectors of it: rows go from
+// memory to fragments and back in accesses of 16 bytes, with no shared memory between.
+#pragma once
+
+#include "common/mma.cuh"
+
+namespace ribo::kernels {
+
+/// kWords registers at once.
+template <int kWords>
+struct alignas(4 * kWords) Words {
+  uint32_t word[kWords];
+};
+
+/// The order for rows of kChannels of Io. Lane t of a row's four has kChannels / 4 values. Its v-th
+/// is column 16 (v / 4) + 8 (v / 2 % 2) + 2 t + v % 2, and is channel (v / kVector) 4 kVector +
+/// t kVector + v % kVector.
+template <class Io, int kChannels>
+struct RowOrder {
+  static_assert(kChannels % 16 == 0);
+  static constexpr int kValues = kChannels / 4;
+  static constexpr int kVector = kChannels % 32 == 0 ? 16 / sizeof(Io) : 4;
+
+  /// The column of a channel; four channels from a multiple of four have the columns column() + 0,
+  /// 1, 8 and 9.
+  __device__ static int column(int channel) {
+    const int t = channel / kVector % 4, v = channel / (4 * kVector) * kVector + channel % kVector;
+    return 16 * (v / 4) + 8 * (v / 2 % 2) + 2 * t + v % 2;
+  }
+  __device__ static int channel(int column) {
+    const int t = column % 8 / 2, v = column / 16 * 4 + column / 8 % 2 * 2 + column % 2;
+    return v / kVector * 4 * kVector + t * kVector + v % kVector;
+  }
+};
+
+/// The row of that index, of kChannels.
+template <int kChannels, class Io>
+__device__ inline Io* row_at(Io* rows, unsigned index) {
+  return rows + int64_t{index} * kChannels;
+}
+
+/// set(v, value) for the values of lane t of a row; zeros, and nothing is read, unless `real`.
+template <int kChannels, class Io, class F>
+__device__ inline void load_row(const Io* rows, unsigned index, int t, bool real, F&& set) {
+  const Io* const row = row_at<kChannels>(rows, index);
+  using Order = RowOrder<Io, kChannels>;
+  constexpr int kVector = Order::kVector;
+  constexpr int kWords = kVector * static_cast<int>(sizeof(Io)) / 4;
+#pragma unroll
+  for (int first = 0; first < Order::kValues; first += kVector) {
+    Words<kWords> words{};
+    if (real) words = *reinterpret_cast<const Words<kWords>*>(row + 4 * first + t * kVector);
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      if constexpr (sizeof(Io) == 4) {
+        set(first + i, __uint_as_float(words.word[i]));
+      } else {
+        float low, high;
+        unpack<Io>(words.word[i], low, high);
+        set(first + 2 * i, low);
+        set(first + 2 * i + 1, high);
+      }
+    }
+  }
+}
+
+/// Writes get(v) for the values of lane t of a row.
+template <int kChannels, class Io, class F>
+__device__ inline void store_row(Io* rows, unsigned index, int t, F&& get) {
+  Io* const row = row_at<kChannels>(rows, index);
+  using Order = RowOrder<Io, kChannels>;
+  constexpr int kVector = Order::kVector;
+  constexpr int kWords = kVector * static_cast<int>(sizeof(Io)) / 4;
+#pragma unroll
+  for (int first = 0; first < Order::kValues; first += kVector) {
+    Words<kWords> words;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      if constexpr (sizeof(Io) == 4) {
+        words.word[i] = __float_as_uint(get(first + i));
+      } else {
+        words.word[i] = pack<Io>(get(first + 2 * i), get(first + 2 * i + 1));
+      }
+    }
+    *reinterpret_cast<Words<kWords>*>(row + 4 * first + t * kVector) = words;
+  }
+}
+
+/// Has the second-level cache fetch a row.
+template <int kChannels, class Io>
+__device__ inline void prefetch_row(const Io* rows, unsigned index) {
+#pragma unroll
+  for (int i = 0; i < kChannels; i += 128 / static_cast<int>(sizeof(Io))) {
+    prefetch(row_at<kChannels>(rows, index) + i);
+  }
+}
+
+/// kTiles fragments D (common/mma.cuh) that lie side by side: 16 rows of 8 kTiles columns, of which
+/// a lane has rows g and g + 8, halves 0 and 1 here.
+template <int kTiles>
+using Fragments = float[kTiles][4];
+
+/// The v-th value, in RowOrder's count, of half a lane's fragments.
+template <int kTiles>
+__device__ inline float& value_at(Fragments<kTiles>& x, int half, int v) {
+  return x[v / 2][2 * half + v % 2];
+}
+
+/// Each of the sums over the four lanes of its row. Together, as they wait for one another.
+template <int kCount>
+__device__ inline void add_lanes(float (&sum)[kCount]) {
+#pragma unroll
+  for (int lanes = 1; lanes < 4; lanes *= 2) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sum[i] += __shfl_xor_sync(~0u, sum[i], lanes);
+  }
+}
+
+/// (x - mean) / sqrt(variance + eps) of a row.
+struct Norm {
+  float mean, scale;
+  __device__ float operator()(float x) const { return (x - mean) * scale; }
+};
+
+/// Of rows of 8 kTiles channels, where x(row, v) is the v-th value.
+template <int kTiles, int kRows, class F>
+__device__ inline void row_norms(Norm (&norms)[kRows], float eps, F&& x) {
+  constexpr float kPart = 1.0f / (8 * kTiles);
+  float mean[kRows] = {}, variance[kRows] = {};
+#pragma unroll
+  for (int v = 0; v < 2 * kTiles; ++v) {
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) mean[row] += x(row, v) * kPart;
+  }
+  add_lanes(mean);
+#pragma unroll
+  for (int v = 0; v < 2 * kTiles; ++v) {
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) {
+      const float d = x(row, v) - mean[row];
+      variance[row] += d * d;
+    }
+  }
+  add_lanes(variance);
+#pragma unroll
+  for (int row = 0; row < kRows; ++row) {
+    norms[row] = {mean[row], rsqrtf(variance[row] * kPart + eps)};
+  }
+}
+
+/// The fragments of 16 columns as an operand A; with kRelu, max(0, those), where NaN stays.
+template <class T, bool kRelu = false>
+__device__ inline void to_operand(uint32_t (&a)[4], const float (&left)[4],
+                                  const float (&right)[4]) {
+  const auto both = [](float low, float high) {
+    return kRelu ? pack_relu<T>(low, high) : pack<T>(low, high);
+  };
+  a[0] = both(left[0], left[1]);
+  a[1] = both(left[2], left[3]);
+  a[2] = both(right[0], right[1]);
+  a[3] = both(right[2], right[3]);
+}
+
+/// kParts times 16 rows of fragments, each row normalised, as operands A of 16 columns each.
+template <class T, int kTiles, int kParts>
+__device__ inline void normalise(uint32_t (&a)[kParts][kTiles / 2][4],
+                                 Fragments<kTiles> (&x)[kParts], float eps) {
+  Norm norms[2 * kParts];
+  row_norms<kTiles>(norms, eps,
+                    [&](int row, int v) { return value_at<kTiles>(x[row / 2], row % 2, v); });
+#pragma unroll
+  for (int i = 0; i < kParts * kTiles / 2; ++i) {
+    const int part = i / (kTiles / 2), step = i % (kTiles / 2);
+    float normed[2][4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const Norm& norm = norms[2 * part + j / 2];
+      normed[0][j] = norm(x[part][2 * step][j]);
+      normed[1][j] = norm(x[part][2 * step + 1][j]);
+    }
+    to_operand<T>(a[part][step], normed[0], normed[1]);
+  }
+}
+
+/// Writes operand A to a matrix in shared memory; `corner` is its 16 x 16's.
+template <class T>
+__device__ inline void store_operand(T* corner, int stride, const uint32_t (&a)[4], int lane) {
+  T* const upper = corner + (lane >> 2) * stride + 2 * (lane & 3);
+  T* const lower = upper + 8 * stride;
+  *reinterpret_cast<uint32_t*>(upper) = a[0];
+  *reinterpret_cast<uint32_t*>(lower) = a[1];
+  *reinterpret_cast<uint32_t*>(upper + 8) = a[2];
+  *reinterpret_cast<uint32_t*>(lower + 8) = a[3];
+}
+
+/// left += A B and right += A B', for 16 columns of B and B' as load_matrix_x4 finds them.
+template <class T>
+__device__ inline void multiply(float (&left)[4], float (&right)[4], const uint32_t (&a)[4],
+                                const uint32_t (&b)[4]) {
+  const uint32_t first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
+  mma_16x8x16<T>(left, a, first);
+  mma_16x8x16<T>(right, a, second);
+}
+
+/// What a row of a matrix of 16-bit values in shared memory has behind its columns, a multiple of
+/// 16: so 16 bytes of eight rows lie in different banks.
+inline constexpr int kPadding = 8;
+
+/// The element whose address a lane gives to load_matrix_x4 for the 16 x 16 at a matrix's origin.
+/// The four 8 x 8 come by columns. Plain they are an A; transposed, rows being k, two B.
+__device__ inline int by_columns(int lane, int stride) {
+  return (lane & 15) * stride + (lane >> 4) * 8;
+}
+/// The four come by rows. Plain, rows being n, they are two B; transposed, rows being k, an A.
+__device__ inline int by_rows(int lane, int stride) {
+  return ((lane >> 4) * 8 + (lane & 7)) * stride + (lane >> 3 & 1) * 8;
+}
+
+}  // namespace ribo::kernels
