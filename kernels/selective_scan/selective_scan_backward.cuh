@@ -170,17 +170,13 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
   };
   const auto fetch = [&](int t0) {
     if (t0 < at.begin) return;
-    if (!kPieces || at.way == 0) at.template load<kPieces, 3>(walks + kDy, 3, t0, next);
-    if (p.z.data && (!kPieces || at.way == 1)) {
-      at.template load<kPieces, 2>(walks + kZ, 2, t0, next + 3 * kTile);
-    }
-    if (!kPieces || at.way == 2) coefficients.template fetch<kPieces>(t0, 0);
+    at.template load<kPieces, 5>(walks + kDy, p.z.data ? 5 : 3, t0, next);
     fetch_start(t0, 0);
+    coefficients.template fetch<kPieces>(t0, 0);
     __pipeline_commit();
   };
   // The gradients of u, delta and z of the tile at t0 lie where these did.
   const auto store = [&](int t0, const Io* tile) {
-    if (kPieces && at.way != 3) return;
     at.template store<kPieces, 3>(walks + kDu, p.z.data ? 3 : 2, t0, tile + kTile);
   };
   fetch(at.last_tile());
@@ -190,7 +186,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
     __pipeline_wait_prior(0);
     __syncthreads();
     if (t0 < at.last_tile()) store(t0 + kSteps, next);
-    if (at.way == 2) coefficients.turn();
+    coefficients.turn();
     Quad<T> own_delta = at.step_sizes(current + 2 * kTile, t0, bias), own_d_scan = at.get(current);
     Quad<T> own_x = at.get(current + kTile);
 #pragma unroll
@@ -226,13 +222,13 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
         exchange(start, next_start);
         __pipeline_wait_prior(0);
         __syncthreads();
-        if (at.way == 2) coefficients.turn();
+        coefficients.turn();
         __syncthreads();
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
         fetch_start(t0, to);
-        if (!kPieces || at.way == 2) coefficients.template fetch<kPieces>(t0, to);
+        coefficients.template fetch<kPieces>(t0, to);
         __pipeline_commit();
       } else {
         fetch(t0 - kSteps);

@@ -56,15 +56,12 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
   Coefficients<Io, 2> coefficients(at, walks + kB, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 >= at.end) return;
-    if (!kPieces || at.way == 0) {
-      at.template load<kPieces, 3>(walks + kU, p.z.data ? 3 : 2, t0, next);
-    }
-    if (!kPieces || at.way == 1) coefficients.template fetch<kPieces>(t0, 0);
+    at.template load<kPieces, 3>(walks + kU, p.z.data ? 3 : 2, t0, next);
+    coefficients.template fetch<kPieces>(t0, 0);
     __pipeline_commit();
   };
   // y and the ungated y of the tile at t0 lie where u and delta did.
   const auto store = [&](int t0, const Io* tile) {
-    if (kPieces && at.way != 3) return;
     at.template store<kPieces, 2>(walks + kY, ungated.data ? 2 : 1, t0, tile);
   };
   const bool keeps = p.checkpoints && at.active;
@@ -76,7 +73,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
     __pipeline_wait_prior(0);
     __syncthreads();
     if (t0 > at.begin) store(t0 - kSteps, next);
-    if (at.way == 2) coefficients.turn();
+    coefficients.turn();
     const Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias), own_u = at.get(current);
     Quad<T> own_x;
 #pragma unroll
@@ -95,12 +92,12 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
       if (n0 > 0) {
         __pipeline_wait_prior(0);
         __syncthreads();
-        if (at.way == 2) coefficients.turn();
+        coefficients.turn();
         __syncthreads();
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
-        if (!kPieces || at.way == 1) coefficients.template fetch<kPieces>(t0, to);
+        coefficients.template fetch<kPieces>(t0, to);
         __pipeline_commit();
       } else {
         fetch(t0 + kSteps);
@@ -193,10 +190,8 @@ __global__ void __launch_bounds__(kScanThreads)
   Coefficients<Io, 1> coefficients(at, walks + kCoefficients, shared, copied);
   const auto fetch = [&](int t0) {
     if (t0 < at.begin || t0 >= at.end) return;
-    if (!kPieces || at.way == 0) {
-      at.template load<kPieces, 3>(walks + kDrive, kBackward && p.z.data ? 3 : 2, t0, next);
-    }
-    if (!kPieces || at.way == 1) coefficients.template fetch<kPieces>(t0, 0);
+    at.template load<kPieces, 3>(walks + kDrive, kBackward && p.z.data ? 3 : 2, t0, next);
+    coefficients.template fetch<kPieces>(t0, 0);
     __pipeline_commit();
   };
   const int first = kBackward ? at.last_tile() : at.begin;
@@ -207,7 +202,7 @@ __global__ void __launch_bounds__(kScanThreads)
     exchange(current, next);
     __pipeline_wait_prior(0);
     __syncthreads();
-    if (at.way == 2) coefficients.turn();
+    coefficients.turn();
     const Quad<T> own_delta = at.step_sizes(current + kTile, t0, bias);
     Quad<T> own_x = at.get(current);
 #pragma unroll
@@ -231,12 +226,12 @@ __global__ void __launch_bounds__(kScanThreads)
       if (n0 > 0) {
         __pipeline_wait_prior(0);
         __syncthreads();
-        if (at.way == 2) coefficients.turn();
+        coefficients.turn();
         __syncthreads();
       }
       const int to = min(n0 + kStateBlock, p.states);
       if (to < p.states) {
-        if (!kPieces || at.way == 1) coefficients.template fetch<kPieces>(t0, to);
+        coefficients.template fetch<kPieces>(t0, to);
         __pipeline_commit();
       } else {
         fetch(t0 + stride);

@@ -151,8 +151,7 @@ struct Place {
   }
 
   /// Starts to copy the block's channels of `count` tensors, at most kMost, at the kSteps steps from
-  /// t0 to `tiles` [count, kSteps, kLanes]; zeros where there is no step or no channel. In pieces
-  /// one warp does it, so that the others have time for something else.
+  /// t0 to `tiles` [count, kSteps, kLanes]; zeros where there is no step or no channel.
   template <bool kPieces, int kMost>
   __device__ void load(const Walk* from, int count, int t0, Io* tiles) const {
     each_piece<kPieces, kMost>(count, [&](int tensor, int step, int column) {
@@ -269,18 +268,15 @@ struct Place {
   }
 
  private:
-  /// f(tensor, step, column) for this lane's share of `count` tiles in pieces of 16 bytes, or for
-  /// this thread's share in pieces of an element.
+  /// f(tensor, step, column) for this thread's share of `count` tiles, in pieces of 16 bytes or of
+  /// an element.
   template <bool kPieces, int kMost, class F>
-  __device__ void each_piece(int count, F&& f) const {
+  __device__ static void each_piece(int count, F&& f) {
     constexpr int kPiece = kPieces ? 16 / sizeof(Io) : 1;
-    constexpr int kUnroll [[maybe_unused]] = kPieces ? 8 : 1;
     constexpr int kOfRow = kLanes / kPiece, kOfTile = kSteps * kOfRow;
-    constexpr int kThreads = kPieces ? kLanes : kScanThreads;
-    const int rank = kPieces ? lane : static_cast<int>(threadIdx.x);
-#pragma unroll kUnroll
-    for (int i = 0; i < kMost * kOfTile; i += kThreads) {
-      const int piece = i + rank;
+#pragma unroll
+    for (int i = 0; i < kMost * kOfTile; i += kScanThreads) {
+      const int piece = i + static_cast<int>(threadIdx.x);
       if (piece < count * kOfTile) {
         f(piece / kOfTile, piece % kOfTile / kOfRow, piece % kOfRow * kPiece);
       }
@@ -325,39 +321,36 @@ class Coefficients {
       : place_(place), walks_(walks), turned_(turned), copied_(copied) {}
 
   /// Starts to copy the states from n0 at the steps from t0; what was copied before has been turned.
-  /// One warp does it, or all of them where rows are not in pieces.
   template <bool kPieces>
   __device__ void fetch(int t0, int n0) const {
-    constexpr int kThreads = kPieces ? kLanes : kScanThreads;
-    const int rank = kPieces ? place_.lane : static_cast<int>(threadIdx.x);
-    const int log = place_.p.log_words, n = (rank & ((1 << log) - 1)) * kOfWord;
+    constexpr int kThreads = kScanThreads / kTensors;  // of a tensor
+    const int tensor = static_cast<int>(threadIdx.x) / kThreads;
+    const int rank = static_cast<int>(threadIdx.x) % kThreads, log = place_.p.log_words;
+    const int n = (rank & ((1 << log) - 1)) * kOfWord;
     const int count = place_.p.states - n0 - n, limit = count > 0 ? place_.end : 0;
+    const Walk x = walks_[tensor];
+    for (int step = rank >> log; step < kSteps; step += kThreads >> log) {
+      const bool there = t0 + step < limit;
+      const Io* const from = at_step<const Io>(x, t0 + step) + (n0 + n);
+      Io* const to = copied_ + ((tensor * kSteps + step) * kStateBlock + n);
+      if (kPieces) {
+        __pipeline_memcpy_async(to, from, kWord, there ? 0 : kWord);
+      } else {
 #pragma unroll
-    for (int i = 0; i < kTensors; ++i) {
-      const Walk x = walks_[i];
-#pragma unroll 2
-      for (int step = rank >> log; step < kSteps; step += kThreads >> log) {
-        const bool there = t0 + step < limit;
-        const Io* const from = at_step<const Io>(x, t0 + step) + (n0 + n);
-        Io* const to = copied_ + ((i * kSteps + step) * kStateBlock + n);
-        if (kPieces) {
-          __pipeline_memcpy_async(to, from, kWord, there ? 0 : kWord);
-        } else {
-#pragma unroll
-          for (int j = 0; j < kOfWord; ++j) {
-            to[j] = there && j < count ? from[j] : narrow<Io>(T{0});
-          }
+        for (int j = 0; j < kOfWord; ++j) {
+          to[j] = there && j < count ? from[j] : narrow<Io>(T{0});
         }
       }
     }
   }
 
-  /// What has arrived; one warp. Nobody may still be reading what was turned before.
+  /// What has arrived. Nobody may still be reading what was turned before.
   __device__ void turn() const {
     constexpr int kQuads = kSteps / 4;
-    const int log = place_.p.log_words + kLogOfWord, n = place_.lane & ((1 << log) - 1);
-#pragma unroll 4
-    for (int i = place_.lane >> log; i < kTensors * kQuads; i += kLanes >> log) {
+    const int log = place_.p.log_words + kLogOfWord, states = 1 << log;
+    const int n = static_cast<int>(threadIdx.x) & (states - 1);
+    for (int i = static_cast<int>(threadIdx.x) >> log; i < kTensors * kQuads;
+         i += kScanThreads >> log) {
       const Io* const from = copied_ + i * 4 * kStateBlock + n;
       Quad<T> four;
 #pragma unroll
