@@ -1,11 +1,11 @@
-#include <torch/optim/adamw.h>
+#include <ATen/ATen.h>
 
-#include "train/optimizer.h"
+#include "train/moments.h"
 
 namespace ribo {
 namespace {
 
-class AdamW final : public Optimizer {
+class AdamW final : public MomentsOptimizer {
  public:
   struct Options : AdamOptions {
     Options() : AdamOptions{.weight_decay = 0.01, .betas = {0.9, 0.999}, .eps = 1e-8} {}
@@ -18,63 +18,19 @@ class AdamW final : public Optimizer {
   }
 
   AdamW(const Options& options, const Parameters& parameters)
-      : lr_(options.lr), parameters_(parameters) {
-    // One group for each pair of rate and decay.
-    std::map<std::pair<double, bool>, std::vector<at::Tensor>> groups;
-    for (const Parameter& p : parameters) {
-      groups[{p.factor, decays(p, options.no_decay)}].push_back(p.tensor);
-    }
-    torch::optim::AdamWOptions base(options.lr);
-    base.betas({options.betas[0], options.betas[1]}).eps(options.eps);
-    std::vector<torch::optim::OptimizerParamGroup> made;
-    for (auto& [kind, tensors] : groups) {
-      auto o = base;
-      o.weight_decay(kind.second ? options.weight_decay : 0);
-      made.emplace_back(std::move(tensors), std::make_unique<torch::optim::AdamWOptions>(o));
-      factors_.push_back(kind.first);
-    }
-    optimizer_ = std::make_unique<torch::optim::AdamW>(std::move(made), base);
-  }
-
-  void step(double factor) override {
-    auto& groups = optimizer_->param_groups();
-    for (size_t g = 0; g < groups.size(); ++g) {
-      groups[g].options().set_lr(lr_ * factor * factors_[g]);
-    }
-    optimizer_->step();
-  }
-  double learning_rate() const override { return lr_; }
-
-  std::map<std::string, at::Tensor> state() const override {
-    std::map<std::string, at::Tensor> out;
-    for (const auto& [name, p, factor] : parameters_) {
-      const auto it = optimizer_->state().find(p.unsafeGetTensorImpl());
-      if (it == optimizer_->state().end()) continue;  // never had a gradient
-      const auto& s = static_cast<const torch::optim::AdamWParamState&>(*it->second);
-      out["exp_avg." + name] = s.exp_avg();
-      out["exp_avg_sq." + name] = s.exp_avg_sq();
-      out["step." + name] = at::scalar_tensor(s.step(), at::kLong);
-    }
-    return out;
-  }
-
-  void load_state(const std::map<std::string, at::Tensor>& state) override {
-    optimizer_->state().clear();
-    for (const auto& [name, p, factor] : parameters_) {
-      if (!state.contains("step." + name)) continue;
-      auto s = std::make_unique<torch::optim::AdamWParamState>();
-      s->step(take_state(state, "step." + name, {}).item<int64_t>());
-      s->exp_avg(take_state(state, "exp_avg." + name, p).to(p.device()).clone());
-      s->exp_avg_sq(take_state(state, "exp_avg_sq." + name, p).to(p.device()).clone());
-      optimizer_->state()[p.unsafeGetTensorImpl()] = std::move(s);
-    }
-  }
+      : MomentsOptimizer(options, parameters, /*slow=*/false), o_(options) {}
 
  private:
-  double lr_;
-  Parameters parameters_;
-  std::vector<double> factors_;  // of each group
-  std::unique_ptr<torch::optim::AdamW> optimizer_;
+  void update(Batch& b) override {
+    const at::Tensor step = at::full({}, static_cast<double>(b.step),
+                                     b.parameters[0].options().dtype(at::kFloat));
+    at::_fused_adamw_(b.parameters, b.gradients, b.exp_avg, b.exp_avg_sq, {},
+                      std::vector<at::Tensor>(b.parameters.size(), step), b.rate, o_.betas[0],
+                      o_.betas[1], b.decays ? o_.weight_decay : 0, o_.eps, /*amsgrad=*/false,
+                      /*maximize=*/false);
+  }
+
+  const Options o_;
 };
 
 }  // namespace

@@ -2,18 +2,12 @@
 
 #include <cmath>
 
-#include "train/optimizer.h"
+#include "train/moments.h"
 
 namespace ribo {
 namespace {
 
-// What one parameter carries from step to step.
-struct Moments {
-  int64_t step = 0;
-  at::Tensor exp_avg, exp_avg_sq, slow;
-};
-
-class Ranger final : public Optimizer {
+class Ranger final : public MomentsOptimizer {
  public:
   struct Options : AdamOptions {
     Options() : AdamOptions{.weight_decay = 0, .betas = {0.95, 0.999}, .eps = 1e-5} {}
@@ -39,75 +33,35 @@ class Ranger final : public Optimizer {
   }
 
   Ranger(const Options& options, const Parameters& parameters)
-      : o_(options), parameters_(parameters), moments_(parameters.size()) {}
-
-  void step(double factor) override {
-    at::NoGradGuard no_grad;
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      if (parameters_[i].tensor.grad().defined()) update(parameters_[i], moments_[i], factor);
-    }
-  }
-
-  double learning_rate() const override { return o_.lr; }
-
-  std::map<std::string, at::Tensor> state() const override {
-    std::map<std::string, at::Tensor> out;
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      const Moments& m = moments_[i];
-      if (m.step == 0) continue;  // never had a gradient
-      const std::string& name = parameters_[i].name;
-      out["exp_avg." + name] = m.exp_avg;
-      out["exp_avg_sq." + name] = m.exp_avg_sq;
-      out["step." + name] = at::scalar_tensor(m.step, at::kLong);
-      if (m.slow.defined()) out["slow." + name] = m.slow;
-    }
-    return out;
-  }
-
-  void load_state(const std::map<std::string, at::Tensor>& state) override {
-    std::vector<Moments> loaded(parameters_.size());
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      const auto& [name, p, factor] = parameters_[i];
-      if (!state.contains("step." + name)) continue;
-      const auto take = [&](const std::string& key) {
-        return take_state(state, key + name, p).to(p.device()).clone();
-      };
-      loaded[i] = {take_state(state, "step." + name, {}).item<int64_t>(), take("exp_avg."),
-                   take("exp_avg_sq."), o_.lookahead > 0 ? take("slow.") : at::Tensor()};
-    }
-    moments_ = std::move(loaded);
-  }
+      : MomentsOptimizer(options, parameters, /*slow=*/options.lookahead > 0), o_(options) {}
 
  private:
-  void update(const Parameter& parameter, Moments& m, double factor) const {
-    const at::Tensor& p = parameter.tensor;
-    if (m.step == 0) {
-      m.exp_avg = at::zeros_like(p);
-      m.exp_avg_sq = at::zeros_like(p);
-      if (o_.lookahead > 0) m.slow = p.detach().clone();
+  void update(Batch& b) override {
+    if (o_.centralize) {
+      for (at::Tensor& g : b.gradients) {
+        if (g.dim() < 2) continue;
+        std::vector<int64_t> inputs;
+        for (int64_t d = 1; d < g.dim(); ++d) inputs.push_back(d);
+        g = g - g.mean(inputs, /*keepdim=*/true);
+      }
     }
-    ++m.step;
-    at::Tensor g = p.grad();
-    if (o_.centralize && g.dim() > 1) {
-      std::vector<int64_t> inputs;
-      for (int64_t d = 1; d < g.dim(); ++d) inputs.push_back(d);
-      g = g - g.mean(inputs, /*keepdim=*/true);
-    }
-    const double beta1 = o_.betas[0], beta2 = o_.betas[1], t = static_cast<double>(m.step);
-    m.exp_avg.lerp_(g, 1 - beta1);
-    m.exp_avg_sq.mul_(beta2).addcmul_(g, g, 1 - beta2);
+    const double beta1 = o_.betas[0], beta2 = o_.betas[1], t = static_cast<double>(b.step);
+    at::_foreach_lerp_(b.exp_avg, b.gradients, 1 - beta1);
+    at::_foreach_mul_(b.exp_avg_sq, beta2);
+    at::_foreach_addcmul_(b.exp_avg_sq, b.gradients, b.gradients, 1 - beta2);
 
-    const double rate = o_.lr * factor * parameter.factor;
-    if (decays(parameter, o_.no_decay)) p.mul_(1 - rate * o_.weight_decay);
-    const double unbiased = rate / (1 - std::pow(beta1, t));
+    if (b.decays) at::_foreach_mul_(b.parameters, 1 - b.rate * o_.weight_decay);
+    const double unbiased = b.rate / (1 - std::pow(beta1, t));
     if (const double rectified = rectification(t); rectified > 0) {
-      p.addcdiv_(m.exp_avg, m.exp_avg_sq.sqrt().add_(o_.eps), -unbiased * rectified);
+      const std::vector<at::Tensor> roots = at::_foreach_sqrt(b.exp_avg_sq);
+      at::_foreach_add_(roots, o_.eps);
+      at::_foreach_addcdiv_(b.parameters, b.exp_avg, roots, -unbiased * rectified);
     } else {
-      p.sub_(m.exp_avg, unbiased);
+      at::_foreach_sub_(b.parameters, b.exp_avg, unbiased);
     }
-    if (o_.lookahead > 0 && m.step % o_.lookahead == 0) {
-      m.slow.lerp_(p, o_.lookahead_alpha);
-      p.copy_(m.slow);
+    if (o_.lookahead > 0 && b.step % o_.lookahead == 0) {
+      at::_foreach_lerp_(b.slow, b.parameters, o_.lookahead_alpha);
+      at::_foreach_copy_(b.parameters, b.slow);
     }
   }
 
@@ -123,8 +77,6 @@ class Ranger final : public Optimizer {
   }
 
   const Options o_;
-  Parameters parameters_;
-  std::vector<Moments> moments_;
 };
 
 }  // namespace
