@@ -15,11 +15,11 @@ void expect_success(cudaError_t error) {
   if (error != cudaSuccess) throw Error(cat("selective_scan: CUDA: ", cudaGetErrorString(error)));
 }
 
-int multiprocessors() {
-  int device = 0, count = 0;
+int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
   expect_success(cudaGetDevice(&device));
-  expect_success(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
+  expect_success(cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
 }
 
 // bfloat16 and float16 stay what they are where u, delta, z, B and C agree.
@@ -83,7 +83,11 @@ struct Problem {
     p.u = rows(x.u), p.delta = rows(x.delta), p.z = rows(x.z), p.B = rows(x.B), p.C = rows(x.C);
     p.A = pointer(x.A), p.D = pointer(x.D), p.delta_bias = pointer(x.delta_bias);
     p.initial_state = pointer(x.initial_state);
-    p.segments = cuda_scan_segments(p, multiprocessors());
+    if (cuda_scan_shared(p) > device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) {
+      throw Error(cat("selective_scan: A: ", p.states, " states in ", io,
+                      " need more shared memory than this GPU has; use float32 or fewer states"));
+    }
+    p.segments = cuda_scan_segments(p, device_attribute(cudaDevAttrMultiProcessorCount));
   }
 
   at::Tensor empty(at::IntArrayRef shape, at::ScalarType type) const {

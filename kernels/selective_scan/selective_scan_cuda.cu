@@ -192,6 +192,13 @@ int64_t cuda_scan_scratch(const CudaScanProblem& s, bool backward) {
          s.batch * s.segments * (s.states + 2) * s.channels;
 }
 
+int64_t cuda_scan_shared(const CudaScanProblem& s) {
+  return with_type(s.io, [&](auto io) {
+    return std::max(forward_shared<decltype(io)>(s.states).size(),
+                    backward_shared<decltype(io)>(s.states).size());
+  });
+}
+
 cudaError_t cuda_scan_forward(const CudaScanForward& scan, cudaStream_t stream) {
   return with_type(scan.io, [&](auto io) { return forward<decltype(io)>(scan, stream); });
 }

@@ -24,7 +24,7 @@ struct CudaScanRows {
 /// What both directions need. All pointers are device pointers.
 struct CudaScanProblem {
   CudaScanIo io = CudaScanIo::float32;
-  // 1 <= states <= 256 (225 for float64 on sm_80); groups divides channels.
+  // 1 <= states <= 256, as far as cuda_scan_shared() fits the GPU; groups divides channels.
   int64_t batch = 0, length = 0, channels = 0, groups = 1, states = 1;
   bool delta_softplus = false, reverse = false;
   /// Pieces of the sequence that are worked on at once: cuda_scan_segments(). The result does not
@@ -65,6 +65,9 @@ int64_t cuda_scan_segments(const CudaScanProblem& problem, int multiprocessors);
 
 /// Elements of `scratch`, for the problem's `segments`.
 int64_t cuda_scan_scratch(const CudaScanProblem& problem, bool backward);
+
+/// Bytes of shared memory that a block of both directions needs.
+int64_t cuda_scan_shared(const CudaScanProblem& problem);
 
 /// Enqueue on the stream; nothing waits. Deterministic: sums have a fixed order.
 cudaError_t cuda_scan_forward(const CudaScanForward& scan, cudaStream_t stream);

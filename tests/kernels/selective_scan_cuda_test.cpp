@@ -88,6 +88,18 @@ TEST_F(SelectiveScanCuda, AgreesWithTheCpuInFloat64) {
   }
 }
 
+TEST_F(SelectiveScanCuda, MoreStatesThanFitAreRefused) {
+  const Args a = random_args({1, 20, 8, 1, 256});
+  EXPECT_NO_THROW(run(a, at::kCUDA, at::kFloat));
+  try {
+    run(a, at::kCUDA, at::kDouble);
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("256 states in Double"), std::string::npos) << e.what();
+    return;
+  }
+  FAIL() << "no GPU has that much shared memory";
+}
+
 TEST_F(SelectiveScanCuda, IsDeterministic) {
   const Args a = random_args({4, 300, 96, 1, 16});
   const auto first = run(a, at::kCUDA, at::kFloat), second = run(a, at::kCUDA, at::kFloat);
