@@ -46,6 +46,15 @@ __device__ inline T sigmoid(T x) {
   return reciprocal(1 + power_of_2(x * static_cast<T>(-kLog2E)));
 }
 
+/// The derivative of x sigmoid(x).
+template <class T>
+__device__ inline T silu_derivative(T x) {
+  const T s = sigmoid(x);
+  // Where s is zero or one the second term is zero, but x may be too large to multiply with.
+  const T slope = s * (1 - s);
+  return slope == 0 ? s : s + x * slope;
+}
+
 /// log(1 + t) for 0 <= t <= 1, as 2 atanh(t / (2 + t)): keeps the relative error of small t.
 __device__ inline float log1p_unit(float t) {
   const float s = t * reciprocal(t + 2), q = s * s;

@@ -1,9 +1,10 @@
-// The CPU's plan with a block for each piece of work: what a tile of time sees is gathered into
+// Of any width: the CPU's plan with a block for each piece of work: what a tile of time sees is gathered into
 // shared memory, a warp reading a row of 32 channels at once, with zeros for what lies outside the
 // sequence. A thread then has one channel and a few rows of output, so that a weight is read once
 // for all of them.
 #include "common/cuda.cuh"
 #include "conv1d/conv1d_cuda.h"
+#include "conv1d/conv1d_width4.cuh"
 
 namespace ribo::kernels {
 namespace {
@@ -79,14 +80,6 @@ __device__ void correlate(T (&sum)[kCount], const T* rows, const T* weights, int
 template <class T>
 __device__ T silu(T x) {
   return x * sigmoid(x);
-}
-
-template <class T>
-__device__ T silu_derivative(T x) {
-  const T s = sigmoid(x);
-  // Where s is zero or one the second term is zero, but x may be too large to multiply with.
-  const T slope = s * (1 - s);
-  return slope == 0 ? s : s + x * slope;
 }
 
 template <class Io, class T>
@@ -241,15 +234,31 @@ int64_t blocks(const Conv1dArgs<Io, T>& a) {
 
 template <class Io, class T>
 cudaError_t cuda_conv1d_forward(const Conv1dArgs<Io, T>& a, cudaStream_t stream) {
+  if constexpr (sizeof(T) == 4) {
+    if (width4::fits(a, /*backward=*/false)) {
+      return launch(width4::forward_kernel<Io>, width4::forward_blocks(a), width4::kForwardThreads,
+                    0, stream, a);
+    }
+  }
   const int64_t rows = a.width + kTile + a.width - 1;
   return launch(forward_kernel<Io, T>, blocks(a), kThreads, bytes(rows, sizeof(T)), stream, a);
 }
 
 template <class Io, class T>
 cudaError_t cuda_conv1d_backward(const Conv1dArgs<Io, T>& a, cudaStream_t stream) {
-  const BackwardRows rows = backward_rows(a.width);
-  const cudaError_t error = launch(backward_kernel<Io, T>, blocks(a), kThreads,
-                                   bytes(rows.total(), sizeof(T)), stream, a, rows);
+  const auto pieces = [&] {
+    if constexpr (sizeof(T) == 4) {
+      if (width4::fits(a, /*backward=*/true)) {
+        return launch(width4::backward_kernel<Io>, width4::backward_blocks(a),
+                      width4::kBackwardWarps * width4::kLanes,
+                      width4::kSums<Io> * static_cast<int64_t>(sizeof(float)), stream, a);
+      }
+    }
+    const BackwardRows rows = backward_rows(a.width);
+    return launch(backward_kernel<Io, T>, blocks(a), kThreads, bytes(rows.total(), sizeof(T)),
+                  stream, a, rows);
+  };
+  const cudaError_t error = pieces();
   if (error != cudaSuccess) return error;
   const int64_t size = (a.width + 1) * a.channels;
   return launch(add_pieces_kernel<T>, (size + kLanes - 1) / kLanes, kThreads,

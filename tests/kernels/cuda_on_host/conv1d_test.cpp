@@ -160,8 +160,24 @@ TEST(Conv1dCudaOnHost, AgreesWithItsDefinition) {
   }
 }
 
+// Width 4 and channels that fill 16 bytes: kernels of their own.
+TEST(Conv1dCudaOnHost, OfMambasWidthAgreesWithItsDefinition) {
+  for (const Case& c : std::vector<Case>{{1, 1, 8, 4, 3, true},
+                                         {2, 7, 16, 4, 0, true, {7, 3}},
+                                         {2, 8, 8, 4, 2, false},
+                                         {3, 65, 40, 4, 3, true, {65, 64, 0}},
+                                         {1, 255, 264, 4, 0, false},
+                                         {2, 257, 16, 4, 1, true},
+                                         {1, 520, 8, 4, 0, true, {515}},
+                                         {2, 300, 272, 4, 3, true, {256, 300}}}) {
+    expect_agreement<float>(c, 1e-5);
+    expect_agreement<__nv_bfloat16>(c, 1e-2);
+    expect_agreement<__half>(c, 2e-3);
+  }
+}
+
 TEST(Conv1dCudaOnHost, LargeMagnitudesStayFinite) {
-  const Case c = {1, 40, 3, 4, 3, true};
+  for (const Case& c : {Case{1, 40, 3, 4, 3, true}, Case{1, 40, 8, 4, 3, true}})
   for (const double scale : {30.0, 1e4, 1e18, 1e37}) {
     Conv in = random_conv(c);
     for (double& v : in.x) v *= scale;
