@@ -40,8 +40,11 @@ TEST_F(Conv1dCuda, CausalAgreesWithTheCpu) {
       const testing::TensorFunction f = [&](const std::vector<at::Tensor>& in) {
         return causal_conv1d(in[0], in[1], in[2], lengths, true, reverse);
       };
-      expect_same_in_all_types(
-          f, {at::randn({3, length, 140}).narrow(2, 70, 70), at::randn({70, 4}), at::randn({70})});
+      // Channels that do not fill 16 bytes, and such that do.
+      for (const int64_t c : {70, 72}) {
+        expect_same_in_all_types(f, {at::randn({3, length, 2 * c}).narrow(2, c, c),
+                                     at::randn({c, 4}), at::randn({c})});
+      }
     }
   }
 }
