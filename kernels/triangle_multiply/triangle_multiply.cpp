@@ -16,6 +16,7 @@
 #include "common/parallel.h"
 #include "triangle_multiply/triangle_multiply_aten.h"
 #include "triangle_multiply/triangle_multiply_cpu.h"
+#include "triangle_multiply/triangle_multiply_device.h"
 
 namespace ribo::kernels {
 namespace {
@@ -142,7 +143,7 @@ struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
                             const at::Tensor& out_bias, const at::Tensor& lengths, bool outgoing,
                             bool bf16) {
     const TriangleTensors in = {x.contiguous(), in_weight, in_bias, norm_weight, norm_bias,
-                                out_weight,     out_bias,  lengths, outgoing, bf16};
+                                out_weight,     out_bias,  lengths, outgoing,    bf16};
     const TriangleResult out = !x.is_cpu()                      ? triangle_forward_aten(in)
                                : x.scalar_type() == at::kDouble ? Cpu<double>(in).forward()
                                                                 : Cpu<float>(in).forward();
@@ -173,10 +174,46 @@ struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
                             : in.x.scalar_type() == at::kDouble
                                 ? Cpu<double>(in).backward(result, d_y)
                                 : Cpu<float>(in).backward(result, d_y);
-    return {d.x,        d.in_weight, d.in_bias, d.norm_weight, d.norm_bias, d.out_weight,
-            d.out_bias, {},          {},          {}};
+    return {d.x, d.in_weight, d.in_bias, d.norm_weight, d.norm_bias, d.out_weight, d.out_bias,
+            {},  {},          {}};
   }
 };
+
+#ifdef RIBO_CUDA_VERSION
+// The same where a device has a kernel for all of it, which takes the weights as they are.
+struct TriangleMultiplyOnDevice : torch::autograd::Function<TriangleMultiplyOnDevice> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, at::TensorList weights,
+                            const std::optional<at::Tensor>& lengths, bool outgoing,
+                            at::ScalarType type) {
+    const TriangleOnDevice in = {x.contiguous(), weights.vec(), lengths.value_or(at::Tensor()),
+                                 outgoing, type};
+    const TriangleResult out = triangle_forward_on_cuda(in);
+    variable_list saved = {x, in.lengths, out.left, out.right, out.product};
+    saved.insert(saved.end(), weights.begin(), weights.end());
+    ctx->save_for_backward(std::move(saved));
+    ctx->saved_data["outgoing"] = outgoing;
+    ctx->saved_data["type"] = type;
+    return out.y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    refuse_second_derivative(kOp);
+    c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    const variable_list saved = ctx->get_saved_variables();
+    const TriangleOnDevice in = {saved[0].contiguous(),
+                                 {saved.begin() + 5, saved.end()},
+                                 saved[1],
+                                 ctx->saved_data["outgoing"].toBool(),
+                                 ctx->saved_data["type"].toScalarType()};
+    variable_list d = triangle_backward_on_cuda(in, {{}, saved[2], saved[3], saved[4]}, grads[0]);
+    for (size_t i = 0; i < in.weights.size(); ++i) {
+      d[1 + i] = d[1 + i].to(in.weights[i].scalar_type());
+    }
+    d.resize(d.size() + 3);  // lengths, outgoing, type
+    return d;
+  }
+};
+#endif
 
 // The type that a device computes in.
 at::ScalarType compute_type(const at::Tensor& x) {
@@ -191,8 +228,16 @@ at::Tensor implementation(const at::Tensor& x, at::TensorList weights,
                           const std::optional<at::Tensor>& lengths, bool outgoing) {
   const at::Tensor given = lengths.value_or(at::Tensor());
   check(x, weights, given);
-  const at::Tensor ends = lengths_on_cpu(kOp, given, x.size(0), x.size(1));
   const at::ScalarType type = compute_type(x);
+#ifdef RIBO_CUDA_VERSION
+  if (triangle_fits_cuda(x, weights[2].size(0), type)) {
+    c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    return TriangleMultiplyOnDevice::apply(x.scalar_type() == at::kFloat ? x : x.to(type), weights,
+                                           lengths, outgoing, type)
+        .to(x.scalar_type());
+  }
+#endif
+  const at::Tensor ends = lengths_on_cpu(kOp, given, x.size(0), x.size(1));
   const bool bf16 = rounds_products(x);
   const at::ScalarType wide = type == at::kDouble ? at::kDouble : at::kFloat;
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
@@ -202,11 +247,11 @@ at::Tensor implementation(const at::Tensor& x, at::TensorList weights,
   const auto weight = [&](int i) { return weights[i].to(wide); };
   const at::Tensor maps = at::cat({weight(2), weight(4), weight(6), weight(8), weight(10)});
   const at::Tensor biases = at::cat({weight(3), weight(5), weight(7), weight(9), weight(11)});
-  return TriangleMultiply::apply(
-             x.to(type), (maps * weight(0)).to(type), (biases + at::mv(maps, weight(1))).to(type),
-             weight(12).to(type).contiguous(), weight(13).to(type).contiguous(),
-             weight(14).t().to(type).contiguous(), weight(15).to(type).contiguous(), ends, outgoing,
-             bf16)
+  return TriangleMultiply::apply(x.to(type), (maps * weight(0)).to(type),
+                                 (biases + at::mv(maps, weight(1))).to(type),
+                                 weight(12).to(type).contiguous(), weight(13).to(type).contiguous(),
+                                 weight(14).t().to(type).contiguous(),
+                                 weight(15).to(type).contiguous(), ends, outgoing, bf16)
       .to(x.scalar_type());
 }
 
