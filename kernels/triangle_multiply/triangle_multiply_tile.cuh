@@ -116,10 +116,10 @@ inline constexpr int kNowhere = INT_MIN;
 
 /// A tile, and where its positions stand in [B, L, L].
 struct alignas(16) Places {
+  int row[kTile];                     // ~row behind the lengths, kNowhere outside of L x L
+  alignas(16) uint8_t inside[kTile];  // 1 in front of the lengths, else 0
   Tile tile;
-  int none;               // 1 where no position is in front of the lengths
-  int row[kTile];         // ~row behind the lengths, kNowhere outside of L x L
-  uint8_t inside[kTile];  // 1 in front of the lengths, else 0
+  int none;  // 1 where no position is in front of the lengths
 
   /// By the block's first threads.
   __device__ void find(const CudaTriangle& a, const Tile& found) {
