@@ -25,9 +25,9 @@ namespace ribo::kernels {
 /// where x is), but under bf16 autocast products round their operands where the CPU has
 /// AVX512-BF16. Elsewhere products take autocast's type, or else x's; sums and the norm are float32
 /// (float64 where x is), and so is the residual where x is. On CUDA, kernels of its own take
-/// products in bfloat16 or float16 for C = 16, 32, 64 or 128 and H a multiple of 16, up to 256 (128
-/// for C = 128); LibTorch's operators take the rest. Differentiable once, in all but lengths; the
-/// same bits for any number of threads, and every time on the same GPU. Throws Error where shapes,
+/// products in bfloat16 or float16 for C = 16, 32 or 64 and H a multiple of 16, up to 128 (256 for
+/// C = 64); LibTorch's operators take the rest. Differentiable once, in all but lengths; the same
+/// bits for any number of threads, and every time on the same GPU. Throws Error where shapes,
 /// types or devices disagree.
 ///
 /// Source: Jumper et al. 2021 (AlphaFold), supplementary algorithm 15.

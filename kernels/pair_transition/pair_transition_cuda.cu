@@ -17,10 +17,8 @@ auto with_channels(const CudaTransition& a, F&& f) {
       return f(Constant<16>{});
     case 32:
       return f(Constant<32>{});
-    case 64:
-      return f(Constant<64>{});
     default:
-      return f(Constant<128>{});
+      return f(Constant<64>{});
   }
 }
 
@@ -46,19 +44,16 @@ struct BackwardPlan {
   int64_t positions, hidden, bytes;
 };
 
-// f(kSlice, kParts) of BackwardTile: as the hidden units need it and shared memory allows it.
+// f(kSlice, kParts) of BackwardTile: as hidden layers usually need it, four times as wide as the
+// channels or less, and as shared memory allows it.
 template <class Io, class T, int kChannels, class F>
 auto with_tile(const CudaTransition& a, F&& f) {
-  if constexpr (kChannels == 128) {
-    return f(Constant<1>{}, Constant<1>{});
+  if constexpr (kChannels == 64) {
+    return BackwardTile<Io, T, kChannels, 2, 2>::kBytes > a.shared_memory
+               ? f(Constant<2>{}, Constant<1>{})
+               : f(Constant<2>{}, Constant<2>{});
   } else {
-    if (a.hidden <= 128) return f(Constant<1>{}, Constant<2>{});
-    if constexpr (kChannels == 64) {
-      if (BackwardTile<Io, T, kChannels, 2, 2>::kBytes > a.shared_memory) {
-        return f(Constant<2>{}, Constant<1>{});
-      }
-    }
-    return f(Constant<2>{}, Constant<2>{});
+    return f(Constant<1>{}, Constant<2>{});
   }
 }
 
@@ -95,7 +90,7 @@ TransitionWeights<T> weights(const CudaTransition& a) {
 }  // namespace
 
 bool cuda_transition_takes(const CudaTransition& a) {
-  if (a.channels != 16 && a.channels != 32 && a.channels != 64 && a.channels != 128) return false;
+  if (a.channels != 16 && a.channels != 32 && a.channels != 64) return false;
   return a.hidden % 16 == 0 && a.positions < int64_t{1} << 31 &&
          forward_bytes(a) <= a.shared_memory &&
          with_backward(a, [&](auto, auto, auto*, const BackwardPlan& plan) {
@@ -114,7 +109,7 @@ cudaError_t cuda_transition_forward(const CudaTransitionForward& a, cudaStream_t
     using Io = decltype(io);
     using T = decltype(type);
     return launch(transition_forward_kernel<Io, T, channels()>,
-                  blocks(a, 16 * kForwardParts<channels()>), kForwardThreads<channels()>,
+                  blocks(a, 16 * kForwardParts), kForwardThreads,
                   forward_bytes(a), stream, positions(a), weights<T>(a),
                   static_cast<const Io*>(a.x), static_cast<Io*>(a.y));
   });

@@ -1,4 +1,4 @@
-// The forward pass of the pair transition. A warp takes tiles of 16 or 32 positions from memory to
+// The forward pass of the pair transition. A warp takes tiles of 32 positions from memory to
 // memory on its own: norm, both products and the residual stay in its registers, and only weights
 // are read from shared memory. 16 hidden units exist at a time; as the result of a product they
 // lie just as the next product wants its operand.
@@ -9,16 +9,14 @@
 namespace ribo::kernels {
 
 /// 16 positions each, of a warp: a fragment of weights serves both, and registers allow no more.
-template <int kChannels>
-inline constexpr int kForwardParts = kChannels > 64 ? 1 : 2;
-template <int kChannels>
-inline constexpr int kForwardThreads = kChannels > 64 ? 256 : 384;
+inline constexpr int kForwardParts = 2;
+inline constexpr int kForwardThreads = 384;
 
 template <class Io, class T, int kChannels>
-__global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
+__global__ void __launch_bounds__(kForwardThreads, 1)
     transition_forward_kernel(Positions positions, TransitionWeights<T> weights,
                               const Io* __restrict__ x, Io* __restrict__ y) {
-  constexpr int kParts = kForwardParts<kChannels>, kRows = 16 * kParts;
+  constexpr int kParts = kForwardParts, kRows = 16 * kParts;
   constexpr int kSteps = kChannels / 16, kTiles = kChannels / 8;
   const StagedWeights<T, kChannels> staged(shared_memory<char>(), weights.hidden);
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
@@ -28,7 +26,7 @@ __global__ void __launch_bounds__(kForwardThreads<kChannels>, 1)
   const T* const w1_lane = staged.w1 + by_rows(lane, kW1Stride);
   const T* const w2_lane = staged.w2 + by_rows(lane, w2_stride);
 
-  const unsigned stride = kRows * gridDim.x * (kForwardThreads<kChannels> / 32);
+  const unsigned stride = kRows * gridDim.x * (kForwardThreads / 32);
   unsigned first = kRows * (warp * gridDim.x + blockIdx.x);
   // Bit i: position at + i is real. Has those fetched.
   const auto reals = [&](unsigned at) {
