@@ -100,6 +100,38 @@ TEST(Ranger, TakesTheStepOfThePapers) {
 class EveryOptimizer : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, EveryOptimizer, ::testing::Values("adamw", "ranger"));
 
+// Batches of many parameters, of which some lack a gradient for a while, and gradients of any strides
+// give what each parameter alone gives.
+TEST_P(EveryOptimizer, ParametersDoNotMindEachOther) {
+  Parameters together = make_parameters();
+  for (auto& p : together) {
+    if (p.tensor.dim() == 2) p.tensor = p.tensor.detach().t().set_requires_grad(true);
+  }
+  Parameters alone;
+  std::vector<std::shared_ptr<Optimizer>> each;
+  for (const auto& p : together) {
+    alone.push_back({p.name, p.tensor.detach().clone().set_requires_grad(true)});
+    each.push_back(make({alone.back()}, "{weight_decay: 0.1}", GetParam()));
+  }
+  const auto optimizer = make(together, "{weight_decay: 0.1}", GetParam());
+  for (uint64_t step = 0; step < 14; ++step) {
+    set_gradients(alone, step);
+    for (size_t i = 0; i < alone.size(); ++i) {
+      at::Tensor& g = together[i].tensor.mutable_grad();
+      g = alone[i].tensor.grad().contiguous();
+      if (i == step % 3 && step < 6) {
+        g.reset();
+        continue;
+      }
+      each[i]->step(1);
+    }
+    optimizer->step(1);
+  }
+  for (size_t i = 0; i < alone.size(); ++i) {
+    EXPECT_TRUE(at::allclose(together[i].tensor, alone[i].tensor, 1e-6, 1e-7)) << alone[i].name;
+  }
+}
+
 TEST_P(EveryOptimizer, AFactorScalesTheRate) {
   const auto moved = [&](double factor) {
     Parameters parameters = make_parameters();
