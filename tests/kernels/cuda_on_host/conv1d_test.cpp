@@ -4,10 +4,14 @@
 #include <algorithm>
 #include <random>
 
+#include "convert.h"
 #include "conv1d/conv1d_cuda.cu"  // NOLINT
 
 namespace ribo::kernels {
 namespace {
+
+using cuda_on_host::from;
+using cuda_on_host::to;
 
 struct Case {
   int64_t batch, length, channels, width, before;
@@ -79,19 +83,6 @@ Result define(const Case& c, const Conv& in) {
       }
     }
   }
-  return out;
-}
-
-template <class Io>
-std::vector<Io> to(const std::vector<double>& x) {
-  std::vector<Io> out;
-  for (const double v : x) out.push_back(narrow<Io>(static_cast<Real<Io>>(v)));
-  return out;
-}
-template <class Io>
-std::vector<double> from(const std::vector<Io>& x) {
-  std::vector<double> out;
-  for (const Io v : x) out.push_back(widen(v));
   return out;
 }
 

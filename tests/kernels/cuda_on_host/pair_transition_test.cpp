@@ -4,10 +4,14 @@
 #include <algorithm>
 #include <random>
 
+#include "convert.h"
 #include "pair_transition/pair_transition_cuda.cu"  // NOLINT
 
 namespace ribo::kernels {
 namespace {
+
+using cuda_on_host::from;
+using cuda_on_host::to;
 
 constexpr double kEps = 1e-5;
 
@@ -130,19 +134,6 @@ Result define(const Case& c, const Inputs& in, F&& round) {
       out.x[p * C + k] = dy[k] + scale * (d_normed[k] - sum - normed[k] * product);
     }
   }
-  return out;
-}
-
-template <class T>
-std::vector<T> to(const std::vector<double>& x) {
-  std::vector<T> out;
-  for (const double v : x) out.push_back(narrow<T>(static_cast<float>(v)));
-  return out;
-}
-template <class T>
-std::vector<double> from(const std::vector<T>& x) {
-  std::vector<double> out;
-  for (const T v : x) out.push_back(widen(v));
   return out;
 }
 

@@ -5,10 +5,14 @@
 #include <random>
 #include <string>
 
+#include "convert.h"
 #include "selective_scan/selective_scan_cuda.cu"  // NOLINT
 
 namespace ribo::kernels {
 namespace {
+
+using cuda_on_host::from;
+using cuda_on_host::to;
 
 struct Case {
   int64_t batch, length, channels, groups, states;
@@ -76,19 +80,6 @@ void define(const Case& c, const Tensors& in, std::vector<double>& y, std::vecto
       }
     }
   }
-}
-
-template <class Io>
-std::vector<Io> to(const std::vector<double>& x) {
-  std::vector<Io> out;
-  for (const double v : x) out.push_back(narrow<Io>(static_cast<Real<Io>>(v)));
-  return out;
-}
-template <class Io>
-std::vector<double> from(const std::vector<Io>& x) {
-  std::vector<double> out;
-  for (const Io v : x) out.push_back(widen(v));
-  return out;
 }
 
 // y, last and the gradients of sum(y dy) + sum(last d_last), by the kernels.

@@ -7,10 +7,14 @@
 #include <random>
 #include <string>
 
+#include "convert.h"
 #include "triangle_multiply/triangle_multiply_cuda.cu"  // NOLINT
 
 namespace ribo::kernels {
 namespace {
+
+using cuda_on_host::from;
+using cuda_on_host::to;
 
 struct Case {
   int batch, length, channels, hidden;
@@ -181,19 +185,6 @@ Tensors define(const Case& c, const Tensors& in) {
     std::copy(d_x.begin(), d_x.end(), out["x"].begin() + static_cast<int64_t>(p) * C);
   });
   out.erase("d_y");
-  return out;
-}
-
-template <class X>
-std::vector<X> to(const Values& x) {
-  std::vector<X> out;
-  for (const double v : x) out.push_back(narrow<X>(static_cast<float>(v)));
-  return out;
-}
-template <class X>
-Values from(const std::vector<X>& x) {
-  Values out;
-  for (const X v : x) out.push_back(widen(v));
   return out;
 }
 
