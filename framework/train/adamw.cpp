@@ -22,8 +22,8 @@ class AdamW final : public MomentsOptimizer {
 
  private:
   void update(Batch& b) override {
-    const at::Tensor step = at::full({}, static_cast<double>(b.step),
-                                     b.parameters[0].options().dtype(at::kFloat));
+    const at::Tensor step =
+        at::full({}, static_cast<double>(b.step), b.parameters[0].options().dtype(at::kFloat));
     at::_fused_adamw_(b.parameters, b.gradients, b.exp_avg, b.exp_avg_sq, {},
                       std::vector<at::Tensor>(b.parameters.size(), step), b.rate, o_.betas[0],
                       o_.betas[1], b.decays ? o_.weight_decay : 0, o_.eps, /*amsgrad=*/false,

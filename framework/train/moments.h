@@ -6,8 +6,8 @@
 namespace ribo {
 
 /// Keeps what every parameter carries from step to step, and hands to update() the parameters that
-/// have a gradient in batches, so that an operator over a whole batch does what would be hundreds of
-/// operators: on a GPU a small operator takes longer to start than to run.
+/// have a gradient in batches, so that an operator over a whole batch does what would be hundreds
+/// of operators: on a GPU a small operator takes longer to start than to run.
 class MomentsOptimizer : public Optimizer {
  public:
   void step(double factor) final;

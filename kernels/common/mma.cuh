@@ -3,10 +3,9 @@
 // With g = lane / 4 and t = lane % 4, a lane holds of a matrix, two 16-bit values or one float to a
 // register (PTX ISA, "Matrix fragments for mma.m16n8k16", and "... mma.m16n8k8"):
 //
-//   A 16 x 16   a[0] = (g, 2t..), a[1] = (g + 8, 2t..), a[2] = (g, 2t + 8..), a[3] = (g + 8, 2t + 8..)
-//   B 16 x 8    b[0] = (2t.., g), b[1] = (2t + 8.., g)
-//   A 16 x 8    a[0] = (g, t), a[1] = (g + 8, t), a[2] = (g, t + 4), a[3] = (g + 8, t + 4)
-//   B 8 x 8     b[0] = (t, g), b[1] = (t + 4, g)
+//   A 16 x 16   a[0] = (g, 2t..), a[1] = (g + 8, 2t..), a[2] = (g, 2t + 8..), a[3] = (g + 8, 2t
+//   + 8..) B 16 x 8    b[0] = (2t.., g), b[1] = (2t + 8.., g) A 16 x 8    a[0] = (g, t), a[1] = (g
+//   + 8, t), a[2] = (g, t + 4), a[3] = (g + 8, t + 4) B 8 x 8     b[0] = (t, g), b[1] = (t + 4, g)
 //   D 16 x 8    d[0] = (g, 2t), d[1] = (g, 2t + 1), d[2] = (g + 8, 2t), d[3] = (g + 8, 2t + 1)
 //
 // So two neighbouring D, packed, are an A: the result of one product is an operand of the next.

@@ -5,15 +5,13 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "common/cuda_calls.h"
 #include "conv1d/conv1d_device.h"
-#include "ribo/error.h"
 
 namespace ribo::kernels {
 namespace {
 
-void expect_success(cudaError_t error) {
-  if (error != cudaSuccess) throw Error(cat("conv1d: CUDA: ", cudaGetErrorString(error)));
-}
+constexpr std::string_view kOp = "conv1d";
 
 // f(arguments, stream), in the types that the tensors have.
 template <class F>
@@ -22,13 +20,13 @@ void on_cuda(const Conv1dInputs& in, const F& f) {
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
   switch (in.x.scalar_type()) {
     case at::kDouble:
-      return expect_success(f(conv1d_args<double, double>(in), stream));
+      return expect_success(kOp, f(conv1d_args<double, double>(in), stream));
     case at::kBFloat16:
-      return expect_success(f(conv1d_args<__nv_bfloat16, float>(in), stream));
+      return expect_success(kOp, f(conv1d_args<__nv_bfloat16, float>(in), stream));
     case at::kHalf:
-      return expect_success(f(conv1d_args<__half, float>(in), stream));
+      return expect_success(kOp, f(conv1d_args<__half, float>(in), stream));
     default:
-      return expect_success(f(conv1d_args<float, float>(in), stream));
+      return expect_success(kOp, f(conv1d_args<float, float>(in), stream));
   }
 }
 

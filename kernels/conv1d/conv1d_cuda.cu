@@ -1,7 +1,7 @@
-// Of any width: the CPU's plan with a block for each piece of work: what a tile of time sees is gathered into
-// shared memory, a warp reading a row of 32 channels at once, with zeros for what lies outside the
-// sequence. A thread then has one channel and a few rows of output, so that a weight is read once
-// for all of them.
+// Of any width: the CPU's plan with a block for each piece of work: what a tile of time sees is
+// gathered into shared memory, a warp reading a row of 32 channels at once, with zeros for what
+// lies outside the sequence. A thread then has one channel and a few rows of output, so that a
+// weight is read once for all of them.
 #include "common/cuda.cuh"
 #include "conv1d/conv1d_cuda.h"
 #include "conv1d/conv1d_width4.cuh"

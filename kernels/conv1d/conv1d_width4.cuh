@@ -111,20 +111,19 @@ __global__ void __launch_bounds__(kForwardThreads) forward_kernel(Conv1dArgs<Io,
 
 template <class Io>
 int64_t forward_blocks(const Conv1dArgs<Io, float>& a) {
-  const int64_t items =
-      a.batch * ((a.length + kRows - 1) / kRows) * (a.channels / kChannels<Io>);
+  const int64_t items = a.batch * ((a.length + kRows - 1) / kRows) * (a.channels / kChannels<Io>);
   return (items + kForwardThreads - 1) / kForwardThreads;
 }
 
 /// Shared floats of a block of the backward pass: what each warp adds to the gradients of its
 /// channels' filters.
 template <class Io>
-inline constexpr int kSums = kBackwardWarps * (kWidth + 1) * kChannels<Io> * kLanes;
+inline constexpr int kSums = kBackwardWarps*(kWidth + 1) * kChannels<Io>* kLanes;
 
 /// A block has 32 lanes' channels and a piece of a sequence (kConv1dPiece), of which its warps take
 /// kRows rows in turn. For rows t0 .. of dx it needs g = dy act'(sum) from t0 + before - kHalo on,
-/// kHalo rows more, and it adds to the filter's gradients those of the first kRows: over all t0 each
-/// row of g once.
+/// kHalo rows more, and it adds to the filter's gradients those of the first kRows: over all t0
+/// each row of g once.
 template <class Io>
 __global__ void __launch_bounds__(kBackwardWarps* kLanes, 1)
     backward_kernel(Conv1dArgs<Io, float> a) {
@@ -145,8 +144,8 @@ __global__ void __launch_bounds__(kBackwardWarps* kLanes, 1)
 
   const int64_t begin = piece % pieces * kConv1dPiece;
   // The last piece goes on until each row of g has been the first kRows of some t0.
-  const int64_t end = piece % pieces == pieces - 1 ? a.length + kHalo - a.before
-                                                   : begin + kConv1dPiece;
+  const int64_t end =
+      piece % pieces == pieces - 1 ? a.length + kHalo - a.before : begin + kConv1dPiece;
   for (int64_t t0 = begin + warp * kRows; t0 < end; t0 += kBackwardWarps * kRows) {
     Channels seen[kSeen], gradients[kGradients], out[kRows];
 #pragma unroll

@@ -4,20 +4,13 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "common/cuda_calls.h"
 #include "pair_transition/pair_transition_device.h"
 
 namespace ribo::kernels {
 namespace {
 
-void expect_success(cudaError_t error) {
-  if (error != cudaSuccess) throw Error(cat("pair_transition: CUDA: ", cudaGetErrorString(error)));
-}
-
-int attribute(cudaDeviceAttr of, const at::Tensor& x) {
-  int value = 0;
-  expect_success(cudaDeviceGetAttribute(&value, of, x.get_device()));
-  return value;
-}
+constexpr std::string_view kOp = "pair_transition";
 
 // Sizes and types, without pointers.
 CudaTransition shape(const TransitionTensors& in) {
@@ -28,15 +21,9 @@ CudaTransition shape(const TransitionTensors& in) {
   p.hidden = static_cast<int>(in.w1.size(0));
   p.positions = in.x.numel() / in.x.size(-1);
   p.eps = static_cast<float>(in.eps);
-  p.multiprocessors = attribute(cudaDevAttrMultiProcessorCount, in.x);
-  p.shared_memory = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, in.x);
+  p.multiprocessors = device_attribute(kOp, cudaDevAttrMultiProcessorCount, in.x);
+  p.shared_memory = device_attribute(kOp, cudaDevAttrMaxSharedMemoryPerBlockOptin, in.x);
   return p;
-}
-
-// x where the kernels can read it 16 bytes at a time.
-at::Tensor aligned(const at::Tensor& x, at::ScalarType type) {
-  const at::Tensor y = x.to(type).contiguous();
-  return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
 }
 
 // The type that all weights have, if that is that of products; otherwise float32.
@@ -93,7 +80,7 @@ at::Tensor transition_forward_on_cuda(const TransitionTensors& in) {
   const at::Tensor y = at::empty(p.x.sizes(), p.x.options());
   CudaTransitionForward forward{p.problem};
   forward.y = y.mutable_data_ptr();
-  expect_success(cuda_transition_forward(forward, c10::cuda::getCurrentCUDAStream()));
+  expect_success(kOp, cuda_transition_forward(forward, c10::cuda::getCurrentCUDAStream()));
   return y;
 }
 
@@ -120,7 +107,7 @@ TransitionGrads transition_backward_on_cuda(const TransitionTensors& in, const a
   backward.dw2 = grads[5].mutable_data_ptr();
   backward.db2 = grads[6].mutable_data_ptr();
   backward.scratch = scratch.mutable_data_ptr<float>();
-  expect_success(cuda_transition_backward(backward, c10::cuda::getCurrentCUDAStream()));
+  expect_success(kOp, cuda_transition_backward(backward, c10::cuda::getCurrentCUDAStream()));
   return grads;
 }
 

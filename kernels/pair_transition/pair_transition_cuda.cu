@@ -108,9 +108,8 @@ cudaError_t cuda_transition_forward(const CudaTransitionForward& a, cudaStream_t
   return with_types(a, [&](auto io, auto type, auto channels) {
     using Io = decltype(io);
     using T = decltype(type);
-    return launch(transition_forward_kernel<Io, T, channels()>,
-                  blocks(a, 16 * kForwardParts), kForwardThreads,
-                  forward_bytes(a), stream, positions(a), weights<T>(a),
+    return launch(transition_forward_kernel<Io, T, channels()>, blocks(a, 16 * kForwardParts),
+                  kForwardThreads, forward_bytes(a), stream, positions(a), weights<T>(a),
                   static_cast<const Io*>(a.x), static_cast<Io*>(a.y));
   });
 }

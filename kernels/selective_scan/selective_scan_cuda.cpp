@@ -6,21 +6,13 @@
 
 #include <limits>
 
+#include "common/cuda_calls.h"
 #include "selective_scan/selective_scan_device.h"
 
 namespace ribo::kernels {
 namespace {
 
-void expect_success(cudaError_t error) {
-  if (error != cudaSuccess) throw Error(cat("selective_scan: CUDA: ", cudaGetErrorString(error)));
-}
-
-int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  expect_success(cudaGetDevice(&device));
-  expect_success(cudaDeviceGetAttribute(&value, attribute, device));
-  return value;
-}
+constexpr std::string_view kOp = "selective_scan";
 
 // bfloat16 and float16 stay what they are where u, delta, z, B and C agree.
 at::ScalarType stored_type(const SelectiveScanArgs& a) {
@@ -83,11 +75,11 @@ struct Problem {
     p.u = rows(x.u), p.delta = rows(x.delta), p.z = rows(x.z), p.B = rows(x.B), p.C = rows(x.C);
     p.A = pointer(x.A), p.D = pointer(x.D), p.delta_bias = pointer(x.delta_bias);
     p.initial_state = pointer(x.initial_state);
-    if (cuda_scan_shared(p) > device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) {
+    if (cuda_scan_shared(p) > device_attribute(kOp, cudaDevAttrMaxSharedMemoryPerBlockOptin, x.u)) {
       throw Error(cat("selective_scan: A: ", p.states, " states in ", io,
                       " need more shared memory than this GPU has; use float32 or fewer states"));
     }
-    p.segments = cuda_scan_segments(p, device_attribute(cudaDevAttrMultiProcessorCount));
+    p.segments = cuda_scan_segments(p, device_attribute(kOp, cudaDevAttrMultiProcessorCount, x.u));
   }
 
   at::Tensor empty(at::IntArrayRef shape, at::ScalarType type) const {
@@ -107,14 +99,13 @@ ScanOnDevice scan_forward_on_cuda(const SelectiveScanArgs& a, bool keep) {
   const at::Tensor kept =
       keep ? in.empty({scan.batch, strides, scan.states, scan.channels}, in.real) : at::Tensor();
   const at::Tensor scratch = in.empty({cuda_scan_scratch(scan, false)}, in.real);
-  const at::Tensor ungated =
-      keep && a.z.defined() ? in.empty(a.u.sizes(), in.io) : at::Tensor();
+  const at::Tensor ungated = keep && a.z.defined() ? in.empty(a.u.sizes(), in.io) : at::Tensor();
   scan.checkpoints = keep ? kept.mutable_data_ptr() : nullptr;
   scan.ungated = ungated.defined() ? ungated.mutable_data_ptr() : nullptr;
   scan.scratch = scratch.mutable_data_ptr();
   scan.y = y.mutable_data_ptr();
   scan.last_state = last_state.mutable_data_ptr();
-  expect_success(cuda_scan_forward(scan, c10::cuda::getCurrentCUDAStream()));
+  expect_success(kOp, cuda_scan_forward(scan, c10::cuda::getCurrentCUDAStream()));
   return {y.to(a.u.scalar_type()), last_state, {kept, ungated}};
 }
 
@@ -149,7 +140,7 @@ SelectiveScanArgs scan_backward_on_cuda(const SelectiveScanArgs& a, const ScanKe
   output(d.D, scan.dD, a.D, in.real);
   output(d.delta_bias, scan.ddelta_bias, a.delta_bias, in.real);
   output(d.initial_state, scan.d_initial_state, a.initial_state, in.real);
-  expect_success(cuda_scan_backward(scan, c10::cuda::getCurrentCUDAStream()));
+  expect_success(kOp, cuda_scan_backward(scan, c10::cuda::getCurrentCUDAStream()));
   return d;
 }
 

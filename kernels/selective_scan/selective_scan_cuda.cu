@@ -168,8 +168,8 @@ cudaError_t backward(const CudaScanBackward& s, cudaStream_t stream) {
   };
   cudaError_t error = with_pieces(p, scan, dy, ungated, parts.du, parts.ddelta, parts.dz);
   if (error != cudaSuccess) return error;
-  error = launch(add_coefficients_kernel<Io>, ceil_div(elements, kThreads), kThreads, 0, stream,
-                 p, parts.coefficients, static_cast<Io*>(s.dB), static_cast<Io*>(s.dC));
+  error = launch(add_coefficients_kernel<Io>, ceil_div(elements, kThreads), kThreads, 0, stream, p,
+                 parts.coefficients, static_cast<Io*>(s.dB), static_cast<Io*>(s.dC));
   if (error != cudaSuccess) return error;
   return launch(add_channels_kernel<Io>, ceil_div((s.states + 2) * s.channels, kThreads), kThreads,
                 0, stream, p, s.batch * s.segments, parts.channel, static_cast<T*>(s.dA),

@@ -1,9 +1,9 @@
 // What every kernel of the scan is made of.
 //
-// A block owns up to 32 neighbouring channels of one sequence and one group, a lane of each warp one
-// of them (consecutive lanes, consecutive addresses), and walks through a segment of the steps in
-// tiles of kSteps. Its kWays warps share the states: warp w has every kWays-th from w on. Within a
-// tile the loop over a warp's states is the outer one, so that a thread holds one state and
+// A block owns up to 32 neighbouring channels of one sequence and one group, a lane of each warp
+// one of them (consecutive lanes, consecutive addresses), and walks through a segment of the steps
+// in tiles of kSteps. Its kWays warps share the states: warp w has every kWays-th from w on. Within
+// a tile the loop over a warp's states is the outer one, so that a thread holds one state and
 // everything of its channel's kSteps steps in registers, whatever the number of states. What is
 // asked of a step and channel once, before and after the states, each thread does for its own
 // kOwn steps, and the rest of the block gets it through shared memory.
@@ -108,7 +108,7 @@ struct Place {
   int tile, group, segment;
   int first, columns;  // the block's channels
   int lane, way;       // of the thread
-  int channel;    // of the thread, if it is active; if not, one that exists
+  int channel;         // of the thread, if it is active; if not, one that exists
   bool active;
   int length, begin, end;  // of the sequence; the segment's steps
 
@@ -150,8 +150,8 @@ struct Place {
             (p.reverse ? -x.step : x.step) * static_cast<int>(sizeof(Element))};
   }
 
-  /// Starts to copy the block's channels of `count` tensors, at most kMost, at the kSteps steps from
-  /// t0 to `tiles` [count, kSteps, kLanes]; zeros where there is no step or no channel.
+  /// Starts to copy the block's channels of `count` tensors, at most kMost, at the kSteps steps
+  /// from t0 to `tiles` [count, kSteps, kLanes]; zeros where there is no step or no channel.
   template <bool kPieces, int kMost>
   __device__ void load(const Walk* from, int count, int t0, Io* tiles) const {
     each_piece<kPieces, kMost>(count, [&](int tensor, int step, int column) {
@@ -216,7 +216,9 @@ struct Place {
   }
 
   /// The thread's channel of an array [kLanes, kRow] in shared memory: all its steps, or its own.
-  __device__ Quad<T>* steps(T* rows) const { return reinterpret_cast<Quad<T>*>(rows + lane * kRow); }
+  __device__ Quad<T>* steps(T* rows) const {
+    return reinterpret_cast<Quad<T>*>(rows + lane * kRow);
+  }
   __device__ Quad<T>& own_steps(T* rows) const { return steps(rows)[way]; }
   __device__ void read(T* rows, T (&values)[kSteps]) const {
 #pragma unroll
@@ -320,7 +322,8 @@ class Coefficients {
   __device__ Coefficients(const Place<Io>& place, const Walk* walks, T* turned, Io* copied)
       : place_(place), walks_(walks), turned_(turned), copied_(copied) {}
 
-  /// Starts to copy the states from n0 at the steps from t0; what was copied before has been turned.
+  /// Starts to copy the states from n0 at the steps from t0; what was copied before has been
+  /// turned.
   template <bool kPieces>
   __device__ void fetch(int t0, int n0) const {
     constexpr int kThreads = kScanThreads / kTensors;  // of a tensor
@@ -355,7 +358,8 @@ class Coefficients {
       Quad<T> four;
 #pragma unroll
       for (int j = 0; j < 4; ++j) four.v[j] = widen(from[j * kStateBlock]);
-      reinterpret_cast<Quad<T>*>(turned_ + (i / kQuads * kStateBlock + n) * kRow)[i % kQuads] = four;
+      reinterpret_cast<Quad<T>*>(turned_ + (i / kQuads * kStateBlock + n) * kRow)[i % kQuads] =
+          four;
     }
   }
 

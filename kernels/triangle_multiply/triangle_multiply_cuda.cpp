@@ -7,22 +7,13 @@
 #include <algorithm>
 #include <limits>
 
+#include "common/cuda_calls.h"
 #include "triangle_multiply/triangle_multiply_device.h"
 
 namespace ribo::kernels {
 namespace {
 
-void expect_success(cudaError_t error) {
-  if (error != cudaSuccess) {
-    throw Error(cat("triangle_multiply: CUDA: ", cudaGetErrorString(error)));
-  }
-}
-
-int multiprocessors(const at::Tensor& x) {
-  int count = 0;
-  expect_success(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, x.get_device()));
-  return count;
-}
+constexpr std::string_view kOp = "triangle_multiply";
 
 CudaTriangle sizes(const at::Tensor& x, int64_t hidden, at::ScalarType type) {
   CudaTriangle a;
@@ -31,12 +22,6 @@ CudaTriangle sizes(const at::Tensor& x, int64_t hidden, at::ScalarType type) {
   a.batch = static_cast<int>(x.size(0)), a.length = static_cast<int>(x.size(1));
   a.channels = static_cast<int>(x.size(3)), a.hidden = static_cast<int>(hidden);
   return a;
-}
-
-// x where the kernels can read it 16 bytes at a time.
-at::Tensor aligned(const at::Tensor& x, at::ScalarType type) {
-  const at::Tensor y = x.to(type).contiguous();
-  return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
 }
 
 // The type that all weights have, if that is that of products; otherwise float32.
@@ -69,7 +54,7 @@ struct Problem {
         type(in.type),
         x(aligned(in.x, in.x.scalar_type())),
         pass(sizes(x, in.weights[2].size(0), type)) {
-    pass.multiprocessors = multiprocessors(x);
+    pass.multiprocessors = device_attribute(kOp, cudaDevAttrMultiProcessorCount, x);
     pass.x = x.const_data_ptr();
     const at::ScalarType stored = weight_type(in);
     pass.wide_weights = stored == at::kFloat;
@@ -101,12 +86,14 @@ bool triangle_fits_cuda(const at::Tensor& x, int64_t hidden, at::ScalarType type
 TriangleResult triangle_forward_on_cuda(const TriangleOnDevice& in) {
   const Problem p(in);
   TriangleResult out = {at::empty(p.x.sizes(), p.x.options()), p.planes(), p.planes(), {}};
-  expect_success(cuda_triangle_project(
-      {p.pass, out.left.mutable_data_ptr(), out.right.mutable_data_ptr()}, p.stream()));
+  expect_success(
+      kOp, cuda_triangle_project(
+               {p.pass, out.left.mutable_data_ptr(), out.right.mutable_data_ptr()}, p.stream()));
   out.product = in.outgoing ? at::bmm(out.left, out.right.transpose(1, 2))
                             : at::bmm(out.right.transpose(1, 2), out.left);
-  expect_success(cuda_triangle_output(
-      {p.pass, out.product.const_data_ptr(), out.y.mutable_data_ptr()}, p.stream()));
+  expect_success(
+      kOp, cuda_triangle_output({p.pass, out.product.const_data_ptr(), out.y.mutable_data_ptr()},
+                                p.stream()));
   return out;
 }
 
@@ -121,22 +108,22 @@ std::vector<at::Tensor> triangle_backward_on_cuda(const TriangleOnDevice& in,
   const at::Tensor scratch =
       at::empty({cuda_triangle_scratch(p.pass)}, p.x.options().dtype(at::kFloat));
   const CudaTriangleBackward backward = {p.pass, scratch.mutable_data_ptr<float>()};
-  expect_success(cuda_triangle_output_backward(
-      {backward, result.product.const_data_ptr(), d_y.const_data_ptr(),
-       d_product.mutable_data_ptr(), d_gate.mutable_data_ptr()},
-      p.stream()));
+  expect_success(kOp, cuda_triangle_output_backward(
+                          {backward, result.product.const_data_ptr(), d_y.const_data_ptr(),
+                           d_product.mutable_data_ptr(), d_gate.mutable_data_ptr()},
+                          p.stream()));
   const at::Tensor turned = d_product.transpose(1, 2);
   const at::Tensor d_left =
       in.outgoing ? at::bmm(d_product, result.right) : at::bmm(result.right, d_product);
   const at::Tensor d_right =
       in.outgoing ? at::bmm(turned, result.left) : at::bmm(result.left, turned);
-  expect_success(
-      cuda_triangle_project_backward({backward, d_left.const_data_ptr(), d_right.const_data_ptr(),
-                                      d_gate.const_data_ptr(), grads[0].mutable_data_ptr()},
-                                     p.stream()));
+  expect_success(kOp, cuda_triangle_project_backward(
+                          {backward, d_left.const_data_ptr(), d_right.const_data_ptr(),
+                           d_gate.const_data_ptr(), grads[0].mutable_data_ptr()},
+                          p.stream()));
   CudaTriangleGradients last{backward};
   each_weight(last.d, [&](void*& to, size_t i) { to = grads[1 + i].mutable_data_ptr(); });
-  expect_success(cuda_triangle_gradients(last, p.stream()));
+  expect_success(kOp, cuda_triangle_gradients(last, p.stream()));
   return grads;
 }
 

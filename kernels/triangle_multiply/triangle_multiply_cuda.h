@@ -74,8 +74,8 @@ struct CudaTriangleGradients : CudaTriangleBackward {
   CudaTriangleWeights<void*> d;
 };
 
-/// Whether the passes take these sizes: channels and hidden multiples of 16 up to 64, B pitch^2 below
-/// 2^30.
+/// Whether the passes take these sizes: channels and hidden multiples of 16 up to 64, B pitch^2
+/// below 2^30.
 bool cuda_triangle_takes(const CudaTriangle& problem);
 
 int64_t cuda_triangle_scratch(const CudaTriangle& problem);

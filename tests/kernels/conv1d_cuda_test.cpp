@@ -42,8 +42,8 @@ TEST_F(Conv1dCuda, CausalAgreesWithTheCpu) {
       };
       // Channels that do not fill 16 bytes, and such that do.
       for (const int64_t c : {70, 72}) {
-        expect_same_in_all_types(f, {at::randn({3, length, 2 * c}).narrow(2, c, c),
-                                     at::randn({c, 4}), at::randn({c})});
+        expect_same_in_all_types(
+            f, {at::randn({3, length, 2 * c}).narrow(2, c, c), at::randn({c, 4}), at::randn({c})});
       }
     }
   }

@@ -60,7 +60,8 @@ TEST(AdamW, TakesTheStepOfThePaper) {
 }
 
 TEST(Ranger, TakesTheStepOfThePapers) {
-  // One matrix of one output with two inputs, so that centralization takes the gradients' mean away.
+  // One matrix of one output with two inputs, so that centralization takes the gradients' mean
+  // away.
   at::Tensor p = at::tensor({2.0f, -1.0f}).view({1, 2}).set_requires_grad(true);
   const auto ranger = make({{"w", p, 0.5}},
                            "{lr: 0.1, weight_decay: 0.5, betas: [0.9, 0.99], eps: 1e-5, "
@@ -81,8 +82,8 @@ TEST(Ranger, TakesTheStepOfThePapers) {
       want[i] -= lr * 0.5 * want[i];
       const double m_hat = m[i] / (1 - std::pow(0.9, t));
       if (rho > 5) {
-        const double r = std::sqrt((rho - 4) * (rho - 2) * rho_inf /
-                                   ((rho_inf - 4) * (rho_inf - 2) * rho));
+        const double r =
+            std::sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho));
         want[i] -= lr * r * m_hat * std::sqrt(1 - std::pow(0.99, t)) / (std::sqrt(v[i]) + 1e-5);
         ++adaptive;
       } else {
@@ -100,8 +101,8 @@ TEST(Ranger, TakesTheStepOfThePapers) {
 class EveryOptimizer : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, EveryOptimizer, ::testing::Values("adamw", "ranger"));
 
-// Batches of many parameters, of which some lack a gradient for a while, and gradients of any strides
-// give what each parameter alone gives.
+// Batches of many parameters, of which some lack a gradient for a while, and gradients of any
+// strides give what each parameter alone gives.
 TEST_P(EveryOptimizer, ParametersDoNotMindEachOther) {
   Parameters together = make_parameters();
   for (auto& p : together) {

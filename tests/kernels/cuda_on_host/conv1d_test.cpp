@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <random>
 
-#include "convert.h"
 #include "conv1d/conv1d_cuda.cu"  // NOLINT
+#include "convert.h"
 
 namespace ribo::kernels {
 namespace {
@@ -169,14 +169,14 @@ TEST(Conv1dCudaOnHost, OfMambasWidthAgreesWithItsDefinition) {
 
 TEST(Conv1dCudaOnHost, LargeMagnitudesStayFinite) {
   for (const Case& c : {Case{1, 40, 3, 4, 3, true}, Case{1, 40, 8, 4, 3, true}})
-  for (const double scale : {30.0, 1e4, 1e18, 1e37}) {
-    Conv in = random_conv(c);
-    for (double& v : in.x) v *= scale;
-    const Result want = define(c, in), got = run<float>(c, in);
-    EXPECT_LT(difference(got.y, want.y), 1e-5) << scale;
-    for (const double v : got.dx) EXPECT_TRUE(std::isfinite(v)) << scale;
-    for (const double v : got.sums) EXPECT_TRUE(std::isfinite(v)) << scale;
-  }
+    for (const double scale : {30.0, 1e4, 1e18, 1e37}) {
+      Conv in = random_conv(c);
+      for (double& v : in.x) v *= scale;
+      const Result want = define(c, in), got = run<float>(c, in);
+      EXPECT_LT(difference(got.y, want.y), 1e-5) << scale;
+      for (const double v : got.dx) EXPECT_TRUE(std::isfinite(v)) << scale;
+      for (const double v : got.sums) EXPECT_TRUE(std::isfinite(v)) << scale;
+    }
 }
 
 }  // namespace

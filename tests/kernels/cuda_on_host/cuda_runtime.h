@@ -148,8 +148,8 @@ inline bool stopped_at(Stop stop) {
 }  // namespace cuda_on_host
 
 /// Runs the kernel `thread` for every thread of every block. Shared memory starts as NaN. All of a
-/// block's threads must meet the same block barriers, all lanes the same of their warp. Which thread
-/// goes first changes with every turn.
+/// block's threads must meet the same block barriers, all lanes the same of their warp. Which
+/// thread goes first changes with every turn.
 inline void run_on_host(int64_t blocks, int threads, const std::function<void()>& thread) {
   using namespace cuda_on_host;
   body = &thread;

@@ -1,11 +1,11 @@
 // The emulated matrix instructions against plain products; all other tests of cuda_on_host that use
 // them rest on this.
+#include "common/mma.cuh"
+
 #include <gtest/gtest.h>
 
 #include <random>
 #include <vector>
-
-#include "common/mma.cuh"
 
 namespace ribo::kernels {
 namespace {

@@ -1,0 +1,32 @@
+// What the files share that hand tensors to CUDA kernels.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <string_view>
+
+#include "ribo/error.h"
+
+namespace ribo::kernels {
+
+/// Throws Error in the name of operator `op` where a call of CUDA's has failed.
+inline void expect_success(std::string_view op, cudaError_t error) {
+  if (error != cudaSuccess) throw Error(cat(op, ": CUDA: ", cudaGetErrorString(error)));
+}
+
+/// What the GPU that x is on has of something.
+inline int device_attribute(std::string_view op, cudaDeviceAttr of, const at::Tensor& x) {
+  int value = 0;
+  expect_success(op, cudaDeviceGetAttribute(&value, of, x.get_device()));
+  return value;
+}
+
+/// x in `type`, contiguous, where kernels can read it 16 bytes at a time.
+inline at::Tensor aligned(const at::Tensor& x, at::ScalarType type) {
+  const at::Tensor y = x.to(type).contiguous();
+  return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
+}
+
+}  // namespace ribo::kernels
