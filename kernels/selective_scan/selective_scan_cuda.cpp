@@ -43,7 +43,7 @@ at::Tensor with_rows(const at::Tensor& x, at::ScalarType type) {
   at::Tensor y = x.to(type);
   const bool rows = (y.size(-1) == 1 || y.stride(-1) == 1) &&
                     (y.dim() == 3 || y.size(2) == 1 || y.stride(2) == y.size(3)) &&
-                    y.stride(1) <= std::numeric_limits<int>::max();
+                    y.stride(1) <= std::numeric_limits<int>::max() / 8;  // in bytes
   return rows ? y : y.contiguous();
 }
 CudaScanRows rows(const at::Tensor& x) {
