@@ -147,13 +147,14 @@ void gemm_blocks(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k,
 
 /// C [m, n] = A [m, k] B [k, n], or C += A B, row-major with leading dimension ldc. `finish(v, i,
 /// j)` gets the finished vector of row i that begins with column j and returns what is stored
-/// (behind column n, at most a vector further, it sees what does not matter). Compiled for bf16,
-/// float operands are rounded to bfloat16.
-template <class T, class Finish = AsItIs>
-void gemm(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k, bool accumulate = false,
+/// (behind column n, at most a vector further, it sees what does not matter). B is Panels<T>, C of
+/// T. Compiled for bf16, float operands are rounded to bfloat16; A and B may also be Rows<Bf16> and
+/// Columns<Bf16>, and C may be of Bf16: then it is rounded every 256 steps of k.
+template <class T, class B, class C, class Finish = AsItIs>
+void gemm(Rows<T> a, B b, C* c, int64_t ldc, int m, int n, int k, bool accumulate = false,
           const Finish& finish = {}) {
 #if defined(__AVX512BF16__)
-  if constexpr (std::is_same_v<T, float>) {
+  if constexpr (!std::is_same_v<T, double>) {
     gemm_bf16(a, b, c, ldc, m, n, k, accumulate, finish);
   } else
 #endif

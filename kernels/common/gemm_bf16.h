@@ -1,9 +1,9 @@
-// gemm() of the instruction set bf16: operands rounded to bfloat16 on the way, sums in float32.
+// gemm() of the instruction set bf16: operands are bfloat16 or rounded on the way, sums float32.
 //
-// Both operands are copied into tiles of 1 KiB, 16 rows of 32 values along k, the size of a register
-// of AMX. A tile of B holds its columns' values in pairs of neighbours along k, as AMX and
-// AVX512-BF16 multiply them. These take denormals for zeros and add in orders of their own, so their
-// results differ in the last bits.
+// Both operands are copied into tiles of 1 KiB, 16 rows of 32 values along k, the size of a
+// register of AMX. A tile of B holds its columns' values in pairs of neighbours along k, as AMX and
+// AVX512-BF16 multiply them. These take denormals for zeros and add in orders of their own, so
+// their results differ in the last bits.
 #pragma once
 
 #include <immintrin.h>
@@ -16,56 +16,89 @@ namespace RIBO_ISA {
 
 inline constexpr int kTileRows = 16, kTileDepth = 32, kTileSize = kTileRows * kTileDepth;
 
-/// (low[i], high[i]) side by side.
-[[gnu::always_inline]] inline __m512i paired(Vec<float> low, Vec<float> high) {
-  alignas(64) static constexpr uint16_t kOrder[32] = {
-      0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const auto both = reinterpret_cast<__m512i>(
-      _mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(high), reinterpret_cast<__m512>(low)));
-  return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), both);
+/// The order of 32 values of which i and i + 16 become neighbours.
+alignas(64) inline constexpr uint16_t kInPairs[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                      21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                      11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+
+/// 32 values that lie side by side along k, of which n are there; zeros behind them.
+[[gnu::always_inline]] inline __m512i along(const float* p, int n) {
+  const auto half = [&](int first) {
+    const int left = n - first;
+    return reinterpret_cast<__m512>(
+        left <= 0 ? Vec<float>{} : load(p + first, left < kTileRows ? left : kTileRows));
+  };
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(half(kTileRows), half(0)));
+}
+[[gnu::always_inline]] inline __m512i along(const Bf16* p, int n) {
+  return n >= kTileDepth ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16((1u << n) - 1, p);
 }
 
-/// Rows 0..m-1 of A [m, k], m <= 16, into ceil(k / 32) tiles with zeros behind both ends. A's rows or
-/// its columns lie side by side.
-inline void convert_left(Rows<float> a, int m, int k, uint16_t* to) {
+/// (p[i], p[i + next]) for i < n <= 16, side by side: two neighbours along k, of which `rows` are
+/// there; zeros for the others.
+[[gnu::always_inline]] inline __m512i across(const float* p, int64_t next, int rows, int n) {
+  const auto row = [&](int q) {
+    return reinterpret_cast<__m512>(q < rows ? load(p + q * next, n) : Vec<float>{});
+  };
+  const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(row(1), row(0)));
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kInPairs), both);
+}
+[[gnu::always_inline]] inline __m512i across(const Bf16* p, int64_t next, int rows, int n) {
+  const auto row = [&](int q) {
+    if (q >= rows) return _mm256_setzero_si256();
+    return _mm256_maskz_loadu_epi16(first_lanes(n), p + q * next);
+  };
+  // maskz: without it g++ 12 warns of its own header.
+  const __m512i both = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(row(0)), row(1), 1);
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kInPairs), both);
+}
+
+/// m <= 16 rows of A [m, k], or columns of B [k, m] as rows, into ceil(k / 32) tiles with zeros
+/// behind both ends. Either the values of a row or those of a column lie side by side.
+template <bool right, class S>
+[[gnu::always_inline]] inline void convert(Rows<S> x, int m, int k, uint16_t* to) {
   for (int p = 0; p < k; p += kTileDepth, to += kTileSize) {
-    if (a.col == 1) {
+    __m512i lines[kTileRows];
+    const bool in_rows = x.col == 1;
+    if (in_rows) {
+#pragma GCC unroll 16
       for (int i = 0; i < kTileRows; ++i) {
-        const float* row = a.data + i * a.row + p;
-        const int n = i < m ? k - p : 0;
-        const auto values = [&](int first) {
-          const int left = n - first;
-          return left <= 0 ? Vec<float>{} : load(row + first, left < kTileRows ? left : kTileRows);
-        };
-        const __m512bh v = _mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(values(kTileRows)),
-                                               reinterpret_cast<__m512>(values(0)));
-        _mm512_storeu_si512(to + i * kTileDepth, reinterpret_cast<__m512i>(v));
+        lines[i] = i < m ? along(x.data + i * x.row + p, k - p) : _mm512_setzero_si512();
       }
-      continue;
-    }
-    const auto column = [&](int q) { return q < k ? load(a.data + q * a.col, m) : Vec<float>{}; };
-    Vec<float> pairs[kTileRows];
+    } else {
 #pragma GCC unroll 16
-    for (int q = 0; q < kTileRows; ++q) {
-      pairs[q] = reinterpret_cast<Vec<float>>(paired(column(p + 2 * q), column(p + 2 * q + 1)));
+      for (int q = 0; q < kTileRows; ++q) {
+        const int first = p + 2 * q;
+        lines[q] = across(x.data + first * x.col, x.col, k - first, m);
+      }
     }
-    transpose<float>(pairs);
+    if (in_rows == right) {
+      Vec<float> v[kTileRows];
+      std::memcpy(v, lines, sizeof v);
+      transpose<float>(v);
+      std::memcpy(lines, v, sizeof v);
+    }
 #pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) {
-      std::memcpy(to + i * kTileDepth, &pairs[i], sizeof pairs[i]);
-    }
+    for (int i = 0; i < kTileRows; ++i) _mm512_storeu_si512(to + i * kTileDepth, lines[i]);
   }
 }
 
-/// Sixteen columns of B [k, .] into ceil(k / 32) tiles with zeros behind k.
-inline void convert_right(const float* b, int64_t row, int k, uint16_t* to) {
-  const int end = (k + kTileDepth - 1) / kTileDepth * kTileDepth;
-  for (int p = 0; p < end; p += 2, b += 2 * row, to += kTileDepth) {
-    const Vec<float> low = p < k ? load(b) : Vec<float>{};
-    const Vec<float> high = p + 1 < k ? load(b + row) : Vec<float>{};
-    _mm512_storeu_si512(to, paired(low, high));
-  }
+template <class S>
+[[gnu::noinline]] void convert_left(Rows<S> a, int m, int k, uint16_t* to) {
+  convert<false>(a, m, k, to);
+}
+template <class S>
+[[gnu::noinline]] void convert_right(Rows<S> columns, int m, int k, uint16_t* to) {
+  convert<true>(columns, m, k, to);
+}
+
+/// The columns of B as rows, from column j and row p of B on.
+inline Rows<float> columns(Panels<float> b, int p, int j) {
+  const int in_panel = j % kColumns<float>;
+  return {b.data + (j - in_panel) * b.panel + p * b.row + in_panel, 1, b.row};
+}
+inline Rows<Bf16> columns(Columns<Bf16> b, int p, int j) {
+  return {b.data + p * b.row + j * b.col, b.col, b.row};
 }
 
 /// Sums of a block of C, at most two tiles in either direction: 32 rows of 32.
@@ -167,9 +200,9 @@ class AmxTiles {
 };
 
 /// gemm() with rounded operands.
-template <class Finish>
-void gemm_bf16(Rows<float> a, Panels<float> b, float* c, int64_t ldc, int m, int n, int k,
-               bool accumulate, const Finish& finish) {
+template <class A, class B, class C, class Finish>
+void gemm_bf16(Rows<A> a, B b, C* c, int64_t ldc, int m, int n, int k, bool accumulate,
+               const Finish& finish) {
   constexpr int W = kTileRows, depth = 8 * kTileDepth, rows = 12 * kTileRows;
   alignas(64) uint16_t left[rows * depth], right[2 * W * depth];
   alignas(64) float sums[kSums * kSums];
@@ -188,13 +221,14 @@ void gemm_bf16(Rows<float> a, Panels<float> b, float* c, int64_t ldc, int m, int
     for (int first = 0; first < m; first += rows) {
       const int end = m - first < rows ? m : first + rows;
       for (int i = first; i < end; i += W) {
-        convert_left({a.data + i * a.row + p * a.col, a.row, a.col}, end - i < W ? end - i : W,
-                     inner, left + (i - first) / W * steps * kTileSize);
+        convert_left<A>({a.data + i * a.row + p * a.col, a.row, a.col}, end - i < W ? end - i : W,
+                        inner, left + (i - first) / W * steps * kTileSize);
       }
       for (int j = 0; j < n; j += 2 * W) {
         const bool two_columns = n - j > W;
         for (int v = 0; v <= two_columns; ++v) {
-          convert_right(b.data + j * b.panel + p * b.row + v * W, b.row, inner,
+          const int column = j + v * W;
+          convert_right(columns(b, p, column), n - column < W ? n - column : W, inner,
                         right + v * steps * kTileSize);
         }
         for (int i = first; i < end; i += 2 * W) {
@@ -203,7 +237,7 @@ void gemm_bf16(Rows<float> a, Panels<float> b, float* c, int64_t ldc, int m, int
           for (int r = 0; r < 2 * W && i + r < end; ++r) {
             for (int v = 0; v <= two_columns; ++v) {
               const int column = j + v * W, width = n - column < W ? n - column : W;
-              float* out = c + (i + r) * ldc + column;
+              C* out = c + (i + r) * ldc + column;
               Vec<float> x = load(sums + r * kSums + v * W);
               if (add) x += load(out, width);
               store<float>(out, last ? finish(x, i + r, column) : x, width);

@@ -9,6 +9,7 @@
 // older CPU.
 #pragma once
 
+#include <cstdint>
 #include <type_traits>
 
 namespace ribo::kernels {
@@ -24,6 +25,21 @@ Isa isa();
 /// For tests and benchmarks: from now on isa() is at most `most`, and what $RIBO_ISA says. Not
 /// thread-safe.
 void limit_isa(Isa most);
+
+/// A bfloat16 number in memory.
+struct Bf16 {
+  uint16_t bits;
+};
+
+/// As what a file compiled for `isa` may store a T that a product has made or will read: where it
+/// would be rounded anyway, as bfloat16.
+#if defined(__x86_64__)
+template <Isa isa, class T>
+using Stored = std::conditional_t<isa == Isa::bf16 && std::is_same_v<T, float>, Bf16, T>;
+#else
+template <Isa isa, class T>
+using Stored = T;
+#endif
 
 /// f(std::integral_constant<Isa, i>{}) with the best i <= avx512 that isa() allows.
 template <class F>

@@ -25,6 +25,13 @@ struct Panels {
   int64_t panel, row;
 };
 
+/// B [k, n] where it is: element (p, j) at data[p * row + j * col], and row or col is 1.
+template <class T>
+struct Columns {
+  const T* data;
+  int64_t row, col;
+};
+
 /// What pack() wrote.
 template <class T>
 [[gnu::always_inline]] inline Panels<T> panels(const T* packed, int k) {
@@ -68,6 +75,17 @@ void pack(const T* b, int64_t row, int64_t col, int k, int n, T* packed) {
       for (int i = width; i < W; ++i) packed[i] = T{};
     }
   }
+}
+
+/// B [k, n], element (p, j) at b[p * row + j * col], as gemm() wants a factor that it has to bring
+/// into order: packed, but bfloat16 where it is.
+template <class T>
+Panels<T> right_factor(const T* b, int64_t row, int64_t col, int k, int n, T* packed) {
+  pack<T>(b, row, col, k, n, packed);
+  return panels(packed, k);
+}
+inline Columns<Bf16> right_factor(const Bf16* b, int64_t row, int64_t col, int, int, Bf16*) {
+  return {b, row, col};
 }
 
 }  // namespace RIBO_ISA

@@ -28,11 +28,17 @@ template <class T>
 struct VecOf {
   typedef T type __attribute__((vector_size(kVectorBytes)));
 };
+template <>
+struct VecOf<Bf16> {  // in registers it is float
+  using type = VecOf<float>::type;
+};
 template <class T>
 using Vec = typename VecOf<T>::type;
 
 template <class T>
 inline constexpr int lanes = kVectorBytes / static_cast<int>(sizeof(T));
+template <>
+inline constexpr int lanes<Bf16> = lanes<float>;
 
 #if defined(__AVX512F__)
 /// n < 16 of a vector's 16 lanes.
@@ -77,6 +83,33 @@ template <class T>
 #endif
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
+
+#if defined(__AVX512BF16__)
+// Stores round to the nearest; denormals become zeros.
+[[gnu::always_inline]] inline Vec<float> widen(__m256i v) {
+  typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
+  typedef uint32_t Wide __attribute__((vector_size(kVectorBytes)));
+  return reinterpret_cast<Vec<float>>(__builtin_convertvector(reinterpret_cast<Narrow>(v), Wide)
+                                      << 16);
+}
+[[gnu::always_inline]] inline Vec<float> load(const Bf16* p) {
+  return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+[[gnu::always_inline]] inline Vec<float> load(const Bf16* p, int n) {
+  return n == lanes<float> ? load(p) : widen(_mm256_maskz_loadu_epi16(first_lanes(n), p));
+}
+template <class T>
+[[gnu::always_inline]] inline void store(Bf16* p, Vec<T> v) {
+  const __m256bh narrow = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+  std::memcpy(p, &narrow, sizeof narrow);
+}
+template <class T>
+[[gnu::always_inline]] inline void store(Bf16* p, Vec<T> v, int n) {
+  if (n == lanes<float>) return store<T>(p, v);
+  const __m256bh narrow = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+  _mm256_mask_storeu_epi16(p, first_lanes(n), reinterpret_cast<__m256i>(narrow));
+}
+#endif
 
 template <class T>
 [[gnu::always_inline]] inline Vec<T> broadcast(T x) {
@@ -215,8 +248,8 @@ inline constexpr double kLog2E = 1.4426950408889634074;
 }
 
 /// 1 / x for a finite x whose inverse is finite, too; 0 or less than 2^-126 where x is above 2^126.
-/// Division of AVX-512's vectors is slow: an estimate of 14 bits and a step of Newton's method take a
-/// third of its time and leave a relative error of 1e-7.
+/// Division of AVX-512's vectors is slow: an estimate of 14 bits and a step of Newton's method take
+/// a third of its time and leave a relative error of 1e-7.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> reciprocal(Vec<T> x) {
 #if defined(__AVX512F__)

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 #include <vector>
 
 #include "common/autocast.h"
@@ -59,6 +60,16 @@ void check(const at::Tensor& x, at::TensorList weights, const at::Tensor& length
   expect_lengths(kOp, lengths, x.size(0));
 }
 
+// The values of a tensor that channel_major() made.
+template <class S>
+S* stored(const at::Tensor& x) {
+  if constexpr (std::is_same_v<S, Bf16>) {
+    return reinterpret_cast<Bf16*>(x.data_ptr<at::BFloat16>());
+  } else {
+    return x.data_ptr<S>();
+  }
+}
+
 template <class T>
 struct Cpu {
   const TriangleTensors& in;
@@ -77,8 +88,10 @@ struct Cpu {
             in.norm_weight.const_data_ptr<T>(), in.norm_bias.const_data_ptr<T>(),
             in.out_weight.const_data_ptr<T>(),  in.out_bias.const_data_ptr<T>()};
   }
+  template <class S>
   at::Tensor channel_major() const {
-    return at::empty({sizes.batch, sizes.hidden, sizes.plane()}, in.x.options());
+    const auto type = std::is_same_v<S, T> ? in.x.scalar_type() : at::kBFloat16;
+    return at::empty({sizes.batch, sizes.hidden, sizes.plane()}, in.x.options().dtype(type));
   }
   at::Tensor like_x() const {
     const bool padded = std::any_of(sizes.lengths, sizes.lengths + sizes.batch,
@@ -88,18 +101,16 @@ struct Cpu {
   }
 
   TriangleResult forward() const {
-    const TriangleResult out = {like_x(), channel_major(), channel_major(), channel_major()};
-    const TriangleForward<T> args = {sizes,
-                                     weights(),
-                                     in.x.const_data_ptr<T>(),
-                                     out.left.data_ptr<T>(),
-                                     out.right.data_ptr<T>(),
-                                     out.product.data_ptr<T>(),
-                                     out.y.data_ptr<T>(),
-                                     shared.data_ptr<T>(),
-                                     scratch.data_ptr<T>()};
-    with_isa(in.bf16, [&](auto isa) { triangle_forward<isa>(args); });
-    return out;
+    return with_isa(in.bf16, [&](auto isa) {
+      using S = Stored<isa, T>;
+      const TriangleResult out = {like_x(), channel_major<S>(), channel_major<S>(),
+                                  channel_major<S>()};
+      triangle_forward<isa>(TriangleForward<T, S>{sizes, weights(), in.x.const_data_ptr<T>(),
+                                                  stored<S>(out.left), stored<S>(out.right),
+                                                  stored<S>(out.product), out.y.data_ptr<T>(),
+                                                  shared.data_ptr<T>(), scratch.data_ptr<T>()});
+      return out;
+    });
   }
 
   TriangleGrads backward(const TriangleResult& saved, const at::Tensor& d_y) const {
@@ -110,28 +121,18 @@ struct Cpu {
                                at::empty_like(in.norm_bias),
                                at::empty_like(in.out_weight),
                                at::empty_like(in.out_bias)};
-    const at::Tensor d_product = channel_major(), d_right = channel_major();
     const at::Tensor partial = at::empty({sizes.slices(), triangle_partial(sizes)}, in.x.options());
-    const TriangleBackward<T> args = {sizes,
-                                      weights(),
-                                      in.x.const_data_ptr<T>(),
-                                      saved.left.const_data_ptr<T>(),
-                                      saved.right.const_data_ptr<T>(),
-                                      saved.product.const_data_ptr<T>(),
-                                      d_y.const_data_ptr<T>(),
-                                      out.x.data_ptr<T>(),
-                                      d_product.data_ptr<T>(),
-                                      d_right.data_ptr<T>(),
-                                      out.in_weight.data_ptr<T>(),
-                                      out.in_bias.data_ptr<T>(),
-                                      out.norm_weight.data_ptr<T>(),
-                                      out.norm_bias.data_ptr<T>(),
-                                      out.out_weight.data_ptr<T>(),
-                                      out.out_bias.data_ptr<T>(),
-                                      partial.data_ptr<T>(),
-                                      shared.data_ptr<T>(),
-                                      scratch.data_ptr<T>()};
-    with_isa(in.bf16, [&](auto isa) { triangle_backward<isa>(args); });
+    with_isa(in.bf16, [&](auto isa) {
+      using S = Stored<isa, T>;
+      const at::Tensor d_product = channel_major<S>(), d_right = channel_major<S>();
+      triangle_backward<isa>(TriangleBackward<T, S>{
+          sizes, weights(), in.x.const_data_ptr<T>(), stored<S>(saved.left), stored<S>(saved.right),
+          stored<S>(saved.product), d_y.const_data_ptr<T>(), out.x.data_ptr<T>(),
+          stored<S>(d_product), stored<S>(d_right), out.in_weight.data_ptr<T>(),
+          out.in_bias.data_ptr<T>(), out.norm_weight.data_ptr<T>(), out.norm_bias.data_ptr<T>(),
+          out.out_weight.data_ptr<T>(), out.out_bias.data_ptr<T>(), partial.data_ptr<T>(),
+          shared.data_ptr<T>(), scratch.data_ptr<T>()});
+    });
     return out;
   }
 };

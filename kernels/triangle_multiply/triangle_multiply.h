@@ -41,7 +41,8 @@ struct TriangleWeights {
 /// that is bfloat16 or float16 and C and H are multiples of 16 up to 64, products round their operands
 /// and all else is float32. The weights may have any floating type. Differentiable once, in x and all
 /// weights; the gradients are the same bits every time and for any number of threads. Kept for the
-/// backward pass are x and three tensors [B, H, L, L] (left, right, z); gates and norms are recomputed.
+/// backward pass are x and three tensors [B, H, L, L] (left, right, z), in bfloat16 where the CPU
+/// rounds operands; gates and norms are recomputed.
 /// Throws Error where shapes, types or devices disagree; lengths on a GPU that are not of 0 .. L may
 /// be taken as the nearest of those.
 ///

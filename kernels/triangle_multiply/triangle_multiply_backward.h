@@ -31,8 +31,8 @@ template <class T>
 
 /// From d_y: the gradients of the output's weights, of the product, and the out gate's share of the
 /// gradient of the normalised x, which waits in d_x.
-template <class T>
-void output_tile_backward(const TriangleBackward<T>& a, const Place& at, const Place& next,
+template <class T, class S>
+void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, const Place& next,
                           const T* gate_packed, Sums<T> sums, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
   const TriangleParameters<T>& w = a.weights;
@@ -47,12 +47,12 @@ void output_tile_backward(const TriangleBackward<T>& a, const Place& at, const P
   in.read(s, at, a.x);
   const View<T> given = view(s, at, a.d_y, d_y);
   pack<T>(given.data, 1, given.stride, s.channels, width, packed);
-  const T* z = a.product + at.b * hidden * plane + at.first;
-  T* d_z = a.d_product + at.b * hidden * plane + at.first;
-  const Ahead<T> product_ahead{z, plane, d_z, plane};
+  const S* z = a.product + at.b * hidden * plane + at.first;
+  S* d_z = a.d_product + at.b * hidden * plane + at.first;
+  const Ahead product_ahead{z, plane, d_z, plane};
   project(s, hidden, width, w.out_weight, packed, d_q, kRow, product_ahead);
   project(s, hidden, width, w.in_weight + 4 * hidden * s.channels, in.by_position, d_gate, kRow,
-          Ahead<T>{a.d_x + first_row(s, at), s.channels, d_z, plane});
+          Ahead{a.d_x + first_row(s, at), s.channels, d_z, plane});
   product_moments(s, z, width, mean, scale);
   std::memset(mean_d, 0, sizeof(T) * kTile);
   std::memset(mean_dz, 0, sizeof(T) * kTile);
@@ -103,39 +103,42 @@ void output_tile_backward(const TriangleBackward<T>& a, const Place& at, const P
           hidden, s.channels, at.count, true);
   gemm<T>({d_gate, 1, kRow}, panels(gate_packed, hidden), d_y, stride, at.count, s.channels, hidden,
           false,
-          Ahead<T>{a.x + first_row(s, next), s.channels, a.d_y + first_row(s, next), s.channels});
+          Ahead{a.x + first_row(s, next), s.channels, a.d_y + first_row(s, next), s.channels});
   each_row(s, at, [&](int64_t t, int64_t offset) {
     std::memcpy(a.d_x + offset, d_y + t * stride, sizeof(T) * s.channels);
   });
 }
 
-template <class T>
-void product_backward(const TriangleBackward<T>& a, int64_t b, int64_t h, Arena<T> arena) {
+template <class T, class S>
+void product_backward(const TriangleBackward<T, S>& a, int64_t b, int64_t h, Arena<T> arena) {
   const int64_t n = a.sizes.lengths[b], offset = (b * a.sizes.hidden + h) * a.sizes.plane();
-  const T *left = a.left + offset, *right = a.right + offset;
-  T *d = a.d_product + offset, *d_right = a.d_right + offset;
-  T* packed = arena.take(n * triangle_pad(n));
+  const S *left = a.left + offset, *right = a.right + offset;
+  S *d = a.d_product + offset, *d_right = a.d_right + offset;
+  S* packed = arena.template take<S>(n * triangle_pad(n));
   const int64_t plane = a.sizes.plane();
-  const Ahead<T> next_left{left + plane, n, d + plane, n}, next{right + plane, n, d + plane, n};
+  const Ahead next_left{left + plane, n, d + plane, n}, next{right + plane, n, d + plane, n};
+  const S* given = d;  // whose place the gradient of left takes: packed or copied before
+  if (a.sizes.outgoing || !std::is_same_v<S, T>) {
+    S* copy = arena.template take<S>(n * n);
+    std::memcpy(copy, d, sizeof(S) * n * n);
+    given = copy;
+  }
   if (a.sizes.outgoing) {
-    T* copy = arena.take(n * n);
-    std::memcpy(copy, d, sizeof(T) * n * n);
-    pack<T>(right, n, 1, n, n, packed);
-    gemm<T>({copy, n, 1}, panels(packed, n), d, n, n, n, n, false, next_left);
-    pack<T>(left, n, 1, n, n, packed);
-    gemm<T>({copy, 1, n}, panels(packed, n), d_right, n, n, n, n, false, next);
+    gemm<S>({given, n, 1}, right_factor(right, n, 1, n, n, packed), d, n, n, n, n, false,
+            next_left);
+    gemm<S>({given, 1, n}, right_factor(left, n, 1, n, n, packed), d_right, n, n, n, n, false,
+            next);
   } else {
-    pack<T>(d, 1, n, n, n, packed);
-    gemm<T>({left, n, 1}, panels(packed, n), d_right, n, n, n, n, false, next_left);
-    pack<T>(d, n, 1, n, n, packed);
-    gemm<T>({right, n, 1}, panels(packed, n), d, n, n, n, n, false, next);
+    gemm<S>({left, n, 1}, right_factor(given, 1, n, n, n, packed), d_right, n, n, n, n, false,
+            next_left);
+    gemm<S>({right, n, 1}, right_factor(given, n, 1, n, n, packed), d, n, n, n, n, false, next);
   }
   clear_behind(d_right, n * n);
 }
 
 /// From the gradients of left and right: those of the projections and of x.
-template <class T>
-void project_tile_backward(const TriangleBackward<T>& a, const Place& at, const Place& next,
+template <class T, class S>
+void project_tile_backward(const TriangleBackward<T, S>& a, const Place& at, const Place& next,
                            const T* const* in_packed, Sums<T> sums, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
   const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
@@ -151,10 +154,10 @@ void project_tile_backward(const TriangleBackward<T>& a, const Place& at, const 
   });
   for (int side = 0; side < 2; ++side) {
     const int64_t row = side * 2 * hidden, offset = at.b * hidden * plane + at.first;
-    const T* value = (side == 0 ? a.left : a.right) + offset;
-    const T* d_value = (side == 0 ? a.d_product : a.d_right) + offset;
+    const S* value = (side == 0 ? a.left : a.right) + offset;
+    const S* d_value = (side == 0 ? a.d_product : a.d_right) + offset;
     project(s, hidden, width, a.weights.in_weight + (row + hidden) * s.channels, in.by_position,
-            gates, kRow, Ahead<T>{value, plane, d_value, plane});
+            gates, kRow, Ahead{value, plane, d_value, plane});
     for (int64_t h = 0; h < hidden; ++h) {
       const T bias = a.weights.in_bias[row + hidden + h];
       T *d_linear = d + h * kRow, *d_gate = d_linear + hidden * kRow;
@@ -176,7 +179,7 @@ void project_tile_backward(const TriangleBackward<T>& a, const Place& at, const 
             2 * hidden, s.channels, at.count, true);
     const int64_t after = first_row(s, next);
     gemm<T>({d, 1, kRow}, panels(in_packed[side], 2 * hidden), d_x, stride, at.count, s.channels,
-            2 * hidden, true, Ahead<T>{a.x + after, s.channels, a.d_x + after, s.channels});
+            2 * hidden, true, Ahead{a.x + after, s.channels, a.d_x + after, s.channels});
   }
   const T share = T{1} / static_cast<T>(s.channels);
   each_row(s, at, [&](int64_t t, int64_t offset) {
@@ -205,8 +208,8 @@ T sum_lanes(const T* x, int64_t slices, int64_t stride) {
   return sum<T>(total);
 }
 
-template <class T>
-void add_slices(const TriangleBackward<T>& a, int64_t row) {
+template <class T, class S>
+void add_slices(const TriangleBackward<T, S>& a, int64_t row) {
   const TriangleSizes& s = a.sizes;
   const int64_t slices = s.slices(), stride = triangle_partial(s);
   const int64_t hidden = s.hidden, padded = triangle_pad(s.channels);
@@ -231,8 +234,8 @@ void add_slices(const TriangleBackward<T>& a, int64_t row) {
   }
 }
 
-template <class T>
-void backward(const TriangleBackward<T>& a) {
+template <class T, class S>
+void backward(const TriangleBackward<T, S>& a) {
   const TriangleSizes& s = a.sizes;
   const auto arena = [&](int worker) { return Arena<T>{a.scratch + worker * triangle_scratch(s)}; };
   const auto sums = [&](int64_t slice) {

@@ -6,19 +6,23 @@
 namespace ribo::kernels {
 
 template <>
-void triangle_forward<Isa::RIBO_ISA>(const TriangleForward<float>& a) {
+void triangle_forward<Isa::RIBO_ISA>(
+    const TriangleForward<float, Stored<Isa::RIBO_ISA, float>>& a) {
   RIBO_ISA::forward(a);
 }
 template <>
-void triangle_forward<Isa::RIBO_ISA>(const TriangleForward<double>& a) {
+void triangle_forward<Isa::RIBO_ISA>(
+    const TriangleForward<double, Stored<Isa::RIBO_ISA, double>>& a) {
   RIBO_ISA::forward(a);
 }
 template <>
-void triangle_backward<Isa::RIBO_ISA>(const TriangleBackward<float>& a) {
+void triangle_backward<Isa::RIBO_ISA>(
+    const TriangleBackward<float, Stored<Isa::RIBO_ISA, float>>& a) {
   RIBO_ISA::backward(a);
 }
 template <>
-void triangle_backward<Isa::RIBO_ISA>(const TriangleBackward<double>& a) {
+void triangle_backward<Isa::RIBO_ISA>(
+    const TriangleBackward<double, Stored<Isa::RIBO_ISA, double>>& a) {
   RIBO_ISA::backward(a);
 }
 

@@ -3,6 +3,7 @@
 // A sequence's n x n positions in front of its padding are numbered in one row, p = i n + j, and
 // worked on in tiles of kTriangleTile, which cost the same wherever rows begin. Between the stages
 // values lie channel-major, [B, H, plane]: each channel is the n x n matrix that the product needs.
+// They are computed as T and stored as S (common/isa.h).
 #pragma once
 
 #include <algorithm>
@@ -50,24 +51,26 @@ struct TriangleParameters {
   const T *out_weight, *out_bias;    // [H, C], [C]: y = q out_weight + out_bias
 };
 
-template <class T>
+template <class T, class S>
 struct TriangleForward {
   TriangleSizes sizes;
   TriangleParameters<T> weights;
   const T* x;                 // [B, L, L, C]
-  T *left, *right, *product;  // [B, H, plane]
+  S *left, *right, *product;  // [B, H, plane]
   T* y;                       // [B, L, L, C]; written in front of the lengths
   T* shared;                  // triangle_shared() elements
   T* scratch;                 // triangle_scratch() elements a worker
 };
 
-template <class T>
+template <class T, class S>
 struct TriangleBackward {
   TriangleSizes sizes;
   TriangleParameters<T> weights;
-  const T *x, *left, *right, *product, *d_y;
+  const T* x;
+  const S *left, *right, *product;
+  const T* d_y;
   T* d_x;                  // written in front of the lengths
-  T *d_product, *d_right;  // [B, H, plane]; d_product ends as the gradient of left
+  S *d_product, *d_right;  // [B, H, plane]; d_product ends as the gradient of left
   T *d_in_weight, *d_in_bias, *d_norm_weight, *d_norm_bias, *d_out_weight, *d_out_bias;
   T* partial;  // triangle_partial() elements a slice
   T* shared;
@@ -94,8 +97,8 @@ inline int64_t triangle_partial(const TriangleSizes& s) {
 }
 
 template <Isa isa, class T>
-void triangle_forward(const TriangleForward<T>& args);
+void triangle_forward(const TriangleForward<T, Stored<isa, T>>& args);
 template <Isa isa, class T>
-void triangle_backward(const TriangleBackward<T>& args);
+void triangle_backward(const TriangleBackward<T, Stored<isa, T>>& args);
 
 }  // namespace ribo::kernels

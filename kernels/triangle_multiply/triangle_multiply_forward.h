@@ -6,8 +6,9 @@
 namespace ribo::kernels {
 namespace RIBO_ISA {
 
-template <class T>
-void project_tile(const TriangleForward<T>& a, const Place& at, const Place& next, Arena<T> arena) {
+template <class T, class S>
+void project_tile(const TriangleForward<T, S>& a, const Place& at, const Place& next,
+                  Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
   const int64_t width = width_of(at, kColumns<T>), plane = s.plane();
   Input<T> in(s, arena);
@@ -20,7 +21,7 @@ void project_tile(const TriangleForward<T>& a, const Place& at, const Place& nex
     const T* weight = a.weights.in_weight + row * s.channels;
     const T* bias = a.weights.in_bias + row;
     project(s, s.hidden, width, weight + s.hidden * s.channels, in.by_position, gates, kRow,
-            Ahead<T>{x, x_row, x, x_row});
+            Ahead{x, x_row, x, x_row});
     for (int64_t h = 0; h < s.hidden; ++h) {
       const T gate_bias = bias[s.hidden + h];
       for (T* gate = gates + h * kRow; gate < gates + h * kRow + width; gate += lanes<T>) {
@@ -34,25 +35,23 @@ void project_tile(const TriangleForward<T>& a, const Place& at, const Place& nex
 }
 
 /// out[i, j] = sum_k left[i, k] right[j, k], or sum_k left[k, j] right[k, i].
-template <class T>
-void product(const TriangleForward<T>& a, int64_t b, int64_t h, Arena<T> arena) {
+template <class T, class S>
+void product(const TriangleForward<T, S>& a, int64_t b, int64_t h, Arena<T> arena) {
   const int64_t n = a.sizes.lengths[b], offset = (b * a.sizes.hidden + h) * a.sizes.plane();
-  const T *left = a.left + offset, *right = a.right + offset;
-  T* out = a.product + offset;
-  T* packed = arena.take(n * triangle_pad(n));
-  const Ahead<T> next{left + a.sizes.plane(), n, right + a.sizes.plane(), n};
+  const S *left = a.left + offset, *right = a.right + offset;
+  S* out = a.product + offset;
+  S* packed = arena.template take<S>(n * triangle_pad(n));
+  const Ahead next{left + a.sizes.plane(), n, right + a.sizes.plane(), n};
   if (a.sizes.outgoing) {
-    pack<T>(right, 1, n, n, n, packed);
-    gemm<T>({left, n, 1}, panels(packed, n), out, n, n, n, n, false, next);
+    gemm<S>({left, n, 1}, right_factor(right, 1, n, n, n, packed), out, n, n, n, n, false, next);
   } else {
-    pack<T>(left, n, 1, n, n, packed);
-    gemm<T>({right, 1, n}, panels(packed, n), out, n, n, n, n, false, next);
+    gemm<S>({right, 1, n}, right_factor(left, n, 1, n, n, packed), out, n, n, n, n, false, next);
   }
   clear_behind(out, n * n);
 }
 
-template <class T>
-void output_tile(const TriangleForward<T>& a, const Place& at, const Place& next,
+template <class T, class S>
+void output_tile(const TriangleForward<T, S>& a, const Place& at, const Place& next,
                  const T* out_packed, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
   const TriangleParameters<T>& w = a.weights;
@@ -61,10 +60,10 @@ void output_tile(const TriangleForward<T>& a, const Place& at, const Place& next
   T *mean = arena.take(kTile), *scale = arena.take(kTile);
   T* q = arena.take(s.hidden * kRow);
   in.read(s, at, a.x);
-  const T* z = a.product + at.b * s.hidden * s.plane() + at.first;
+  const S* z = a.product + at.b * s.hidden * s.plane() + at.first;
   const T* x = a.x + first_row(s, next);
   project(s, s.hidden, width, w.in_weight + 4 * s.hidden * s.channels, in.by_position, q, kRow,
-          Ahead<T>{z, s.plane(), z, s.plane()});
+          Ahead{z, s.plane(), z, s.plane()});
   product_moments(s, z, width, mean, scale);
   for (int64_t h = 0; h < s.hidden; ++h, z += s.plane()) {
     T* row = q + h * kRow;
@@ -75,7 +74,7 @@ void output_tile(const TriangleForward<T>& a, const Place& at, const Place& next
     }
   }
   gemm<T>({q, 1, kRow}, panels(out_packed, s.hidden), in.rows, stride, at.count, s.channels,
-          s.hidden, false, Ahead<T>{x, s.channels, a.y + first_row(s, at), s.channels});
+          s.hidden, false, Ahead{x, s.channels, a.y + first_row(s, at), s.channels});
   each_row(s, at, [&](int64_t t, int64_t offset) {
     for (int64_t c = 0; c < s.channels; c += lanes<T>) {
       const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
@@ -84,8 +83,8 @@ void output_tile(const TriangleForward<T>& a, const Place& at, const Place& next
   });
 }
 
-template <class T>
-void forward(const TriangleForward<T>& a) {
+template <class T, class S>
+void forward(const TriangleForward<T, S>& a) {
   const TriangleSizes& s = a.sizes;
   const auto arena = [&](int worker) { return Arena<T>{a.scratch + worker * triangle_scratch(s)}; };
   pack<T>(a.weights.out_weight, s.channels, 1, s.hidden, s.channels, a.shared);

@@ -13,14 +13,15 @@ inline constexpr int64_t kTile = kTriangleTile;
 // same few places of the first-level cache.
 inline constexpr int64_t kRow = kTile + 16;
 
-/// Hands out scratch memory.
+/// Hands out scratch memory, also for what is smaller than a T.
 template <class T>
 struct Arena {
   T* next;
-  T* take(int64_t n) {
+  template <class S = T>
+  S* take(int64_t n) {
     T* p = next;
     next += triangle_pad(n);
-    return p;
+    return reinterpret_cast<S*>(p);
   }
 };
 
@@ -90,8 +91,8 @@ template <class T>
 
 /// Mean and 1 / deviation of n channels for two vectors of positions; `stride` elements from
 /// channel to channel.
-template <class T>
-[[gnu::always_inline]] inline void moments(const T* x, int64_t n, int64_t stride, T* mean,
+template <class T, class S>
+[[gnu::always_inline]] inline void moments(const S* x, int64_t n, int64_t stride, T* mean,
                                            T* scale) {
   const T share = T{1} / static_cast<T>(n);
   Vec<T> a{}, b{};
@@ -169,13 +170,14 @@ struct Input {
 /// A product's last step that asks for what will be needed soon, element (i, j) of two matrices. A
 /// tile's rows in [B, H, plane] are too short for the processor to see them coming, and the product
 /// has the time to wait for them.
-template <class T>
+template <class A, class B>
 struct Ahead {
-  const T* a;
+  const A* a;
   int64_t a_row;
-  const T* b;
+  const B* b;
   int64_t b_row;
-  [[gnu::always_inline]] Vec<T> operator()(Vec<T> v, int i, int j) const {
+  template <class V>
+  [[gnu::always_inline]] V operator()(V v, int i, int j) const {
     __builtin_prefetch(a + i * a_row + j);
     __builtin_prefetch(b + i * b_row + j);
     return v;
@@ -183,22 +185,22 @@ struct Ahead {
 };
 
 /// y [rows, width] = w [rows, C] x
-template <class T, class Finish>
+template <class T, class Y, class Finish>
 void project(const TriangleSizes& s, int64_t rows, int64_t width, const T* w, const T* by_position,
-             T* y, int64_t y_row, const Finish& finish) {
+             Y* y, int64_t y_row, const Finish& finish) {
   gemm<T>({w, s.channels, 1}, panels(by_position, s.channels), y, y_row, rows, width, s.channels,
           false, finish);
 }
 
 /// Zeros where a tile reads behind the last position.
-template <class T>
-void clear_behind(T* plane, int64_t used) {
-  for (int64_t i = used; i % kTile != 0; ++i) plane[i] = T{0};
+template <class S>
+void clear_behind(S* plane, int64_t used) {
+  for (int64_t i = used; i % kTile != 0; ++i) plane[i] = S{};
 }
 
 /// Moments over the channels of a tile of `product`.
-template <class T>
-void product_moments(const TriangleSizes& s, const T* product, int64_t width, T* mean, T* scale) {
+template <class T, class S>
+void product_moments(const TriangleSizes& s, const S* product, int64_t width, T* mean, T* scale) {
   for (int64_t t = 0; t < width; t += kColumns<T>) {
     moments(product + t, s.hidden, s.plane(), mean + t, scale + t);
   }

@@ -1,7 +1,9 @@
 #include "gemm_cases.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <type_traits>
 
 #include "common/gemm.h"
 
@@ -9,50 +11,75 @@ namespace ribo::kernels {
 namespace RIBO_ISA {
 namespace {
 
-/// Memory without a standard container (common/isa.h says why), filled with eighths of -32..32.
+// What is narrow where this file is compiled for bf16.
+using Narrow = Stored<Isa::RIBO_ISA, float>;
+
+/// Memory without a standard container (common/isa.h says why), filled with eighths of -64..63.
+template <class S = float>
 struct Numbers {
-  Numbers(int64_t count, uint32_t seed)
-      : data(static_cast<float*>(std::malloc(count * sizeof(float)))) {
+  Numbers(int64_t count, uint32_t seed) : data(static_cast<S*>(std::malloc(count * sizeof(S)))) {
     for (int64_t i = 0; i < count; ++i) {
       seed = seed * 1664525u + 1013904223u;
-      data[i] = static_cast<float>(static_cast<int>(seed >> 25) - 64) / 8;
+      const float value = static_cast<float>(static_cast<int>(seed >> 25) - 64) / 8;
+      store<float>(data + i, broadcast(value), 1);
     }
   }
   ~Numbers() { std::free(data); }
   Numbers(const Numbers&) = delete;
-  float* const data;
+  double operator[](int64_t i) const { return load(data + i, 1)[0]; }
+  S* const data;
 };
 
+/// Of operands of type S, a product that is stored as an R.
+template <class S, class R>
 double error(const GemmCase& c) {
   const int64_t columns = (c.n + kColumns<float> - 1) / kColumns<float> * kColumns<float>;
-  const int64_t ldb = columns + 5, ldc = c.n + 3;
-  const Numbers a(int64_t{c.m} * c.k + 1, 1), b(c.k * ldb + columns, 2);
-  const Numbers before(c.m * ldc + 1, 3), result(c.m * ldc + 1, 3);
-  const Numbers panel(packed_size<float>(c.k, c.n) + 1, 4);
-  pack<float>(b.data, ldb, 1, c.k, c.n, panel.data);
-  const Rows<float> left = c.transposed ? Rows<float>{a.data, 1, c.m} : Rows<float>{a.data, c.k, 1};
-  const Panels<float> right = c.packed ? panels(panel.data, c.k) : in_place(b.data, ldb);
-  gemm<float>(left, right, result.data, ldc, c.m, c.n, c.k, c.accumulate,
-              [](Vec<float> v, int i, int j) { return v + static_cast<float>(7 * i + j / 16); });
+  const bool in_columns = c.right == RightFactor::columns;
+  const int64_t ldb = in_columns ? c.k + 3 : columns + 5, ldc = c.n + 3;
+  const int64_t b_row = in_columns ? 1 : ldb, b_col = in_columns ? ldb : 1;
+  const Numbers<S> a(int64_t{c.m} * c.k + 1, 1), b((in_columns ? c.n : c.k) * ldb + columns, 2);
+  const Numbers<R> before(c.m * ldc + 1, 3), result(c.m * ldc + 1, 3);
+  const Rows<S> left = c.transposed ? Rows<S>{a.data, 1, c.m} : Rows<S>{a.data, c.k, 1};
+  const auto multiply = [&](auto right) {
+    gemm<S>(left, right, result.data, ldc, c.m, c.n, c.k, c.accumulate,
+            [](Vec<float> v, int i, int j) { return v + static_cast<float>(7 * i + j / 16); });
+  };
+  if constexpr (std::is_same_v<S, float>) {
+    const Numbers panel(packed_size<float>(c.k, c.n) + 1, 4);
+    pack<float>(b.data, ldb, 1, c.k, c.n, panel.data);
+    multiply(c.right == RightFactor::packed ? panels(panel.data, c.k) : in_place(b.data, ldb));
+  } else {
+    multiply(Columns<S>{b.data, b_row, b_col});
+  }
   double worst = 0;
   for (int i = 0; i < c.m; ++i) {
     for (int64_t j = 0; j < ldc; ++j) {
-      const double was = before.data[i * ldc + j], is = result.data[i * ldc + j];
-      double want = c.accumulate ? was : 0;
+      const double was = before[i * ldc + j], is = result[i * ldc + j];
       if (j >= c.n) {
         if (is != was) return std::numeric_limits<double>::infinity();
         continue;
       }
-      for (int p = 0; p < c.k; ++p) {
-        want += double{left.data[i * left.row + p * left.col]} * double{b.data[p * ldb + j]};
-      }
       // `finish` sees the column that its vector begins with.
-      want += 7 * i + static_cast<int>(j / lanes<float> * lanes<float>) / 16;
-      const double difference = std::fabs(is - want);
+      double want = 7 * i + static_cast<int>(j / lanes<float> * lanes<float>) / 16;
+      double scale = 1 + want;
+      const auto add = [&](double x) {
+        want += x;
+        scale += std::fabs(x);
+      };
+      if (c.accumulate) add(was);
+      for (int p = 0; p < c.k; ++p) {
+        add(a[i * left.row + p * left.col] * b[p * b_row + j * b_col]);
+      }
+      const double difference = std::fabs(is - want) / scale;
       if (!(difference <= worst)) worst = difference;
     }
   }
   return worst;
+}
+
+double error(const GemmCase& c) {
+  if (c.right >= RightFactor::rows) return error<Narrow, Narrow>(c);
+  return c.narrow ? error<float, Narrow>(c) : error<float, float>(c);
 }
 
 }  // namespace
