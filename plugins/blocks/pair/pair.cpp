@@ -19,11 +19,13 @@ at::Tensor zero_pairs(const at::Tensor& x, const at::Tensor& lengths) {
   return x.masked_fill(pairs, 0);
 }
 
-at::Tensor drop_shared(const at::Tensor& update, double p, bool training, std::string_view wise) {
-  if (!training || p == 0) return update;
+at::Tensor add_dropped(const at::Tensor& pair, const at::Tensor& update, double p, bool training,
+                       std::string_view wise) {
+  if (!training || p == 0) return pair + update;
   std::vector<int64_t> sizes = update.sizes().vec();
   sizes[wise == "row" ? 1 : 2] = 1;
-  return update * at::dropout(at::ones(sizes, update.options()), p, true);
+  // In one pass over the pairs, where a product and a sum would be two.
+  return at::addcmul(pair, update, at::dropout(at::ones(sizes, update.options()), p, true));
 }
 
 }  // namespace ribo::pair

@@ -22,8 +22,10 @@ at::Tensor lengths(const Streams& streams);
 /// Zero outside the sequences of these lengths: `x` [B, L, L, ...].
 at::Tensor zero_pairs(const at::Tensor& x, const at::Tensor& lengths);
 
-/// Dropout of `update` [B, L, L, Z] with one draw for all rows ("row": pairs of one column and
-/// channel live or die together) or for all columns ("column"): AlphaFold 2, supplement 1.11.6.
-at::Tensor drop_shared(const at::Tensor& update, double p, bool training, std::string_view wise);
+/// `pair` and, after dropout, `update`, both [B, L, L, Z], with one draw for all rows ("row": pairs
+/// of one column and channel live or die together) or for all columns ("column"): AlphaFold 2,
+/// supplement 1.11.6.
+at::Tensor add_dropped(const at::Tensor& pair, const at::Tensor& update, double p, bool training,
+                       std::string_view wise);
 
 }  // namespace ribo::pair

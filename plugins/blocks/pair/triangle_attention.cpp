@@ -62,8 +62,8 @@ struct TriangleAttention final : Block {
     const at::Tensor y = kernels::triangle_attention(
         qkv[0], qkv[1], qkv[2], linear_for_pair_->forward(x), lengths, options_.wise == "column");
     const at::Tensor update = to_out_->forward(y.flatten(3) * to_gate_->forward(x).sigmoid());
-    s.set("pair", pair + drop_shared(zero_pairs(update, lengths), options_.dropout, is_training(),
-                                     options_.wise));
+    s.set("pair", add_dropped(pair, zero_pairs(update, lengths), options_.dropout, is_training(),
+                              options_.wise));
   }
 
  private:

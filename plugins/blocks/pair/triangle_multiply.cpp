@@ -73,7 +73,7 @@ struct TriangleMultiply final : Block {
     const at::Tensor update =
         kernels::triangle_multiply(pair, weights, lengths(s), options_.direction == "outgoing");
     s.set("pair",
-          pair + drop_shared(update, options_.dropout, is_training(), options_.dropout_wise));
+          add_dropped(pair, update, options_.dropout, is_training(), options_.dropout_wise));
   }
 
  private:
