@@ -23,9 +23,8 @@ void MomentsOptimizer::step(double factor) {
     }
     ++m.step;
     const double rate = lr_ * factor * parameter.factor;
-    const bool decays = ribo::decays(parameter, no_decay_);
-    Batch& batch = batches[{rate, decays, m.step}];
-    batch.rate = rate, batch.decays = decays, batch.step = m.step;
+    Batch& batch = batches[{rate, decays_[i], m.step}];
+    batch.rate = rate, batch.decays = decays_[i], batch.step = m.step;
     batch.parameters.push_back(p);
     batch.gradients.push_back(g);
     batch.exp_avg.push_back(m.exp_avg);

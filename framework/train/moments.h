@@ -30,19 +30,17 @@ class MomentsOptimizer : public Optimizer {
   };
 
   MomentsOptimizer(const AdamOptions& options, const Parameters& parameters, bool slow)
-      : lr_(options.lr),
-        no_decay_(options.no_decay),
-        slow_(slow),
-        parameters_(parameters),
-        moments_(parameters.size()) {}
+      : lr_(options.lr), slow_(slow), parameters_(parameters), moments_(parameters.size()) {
+    for (const Parameter& p : parameters) decays_.push_back(decays(p, options.no_decay));
+  }
 
   virtual void update(Batch& batch) = 0;
 
  private:
   const double lr_;
-  const std::vector<std::string> no_decay_;
   const bool slow_;
   const Parameters parameters_;
+  std::vector<bool> decays_;
   std::vector<Moments> moments_;
 };
 

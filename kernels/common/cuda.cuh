@@ -46,7 +46,12 @@ __device__ inline T sigmoid(T x) {
   return reciprocal(1 + power_of_2(x * static_cast<T>(-kLog2E)));
 }
 
-/// The derivative of x sigmoid(x).
+template <class T>
+__device__ inline T silu(T x) {
+  return x * sigmoid(x);
+}
+
+/// The derivative of silu().
 template <class T>
 __device__ inline T silu_derivative(T x) {
   const T s = sigmoid(x);
@@ -76,6 +81,12 @@ __device__ inline T softplus(T x) {
   } else {
     return fmax(x, T{0}) + log1p_unit(t);
   }
+}
+
+/// The length of sequence b, at most `length`; `lengths` may be null. What lies outside 0 .. length
+/// is taken as the nearest of those.
+__device__ inline int64_t length_of(const int64_t* lengths, int64_t b, int64_t length) {
+  return lengths ? min(max(lengths[b], int64_t{0}), length) : length;
 }
 
 /// The block's dynamic shared memory.

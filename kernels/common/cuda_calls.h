@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 
@@ -27,6 +28,13 @@ inline int device_attribute(std::string_view op, cudaDeviceAttr of, const at::Te
 inline at::Tensor aligned(const at::Tensor& x, at::ScalarType type) {
   const at::Tensor y = x.to(type).contiguous();
   return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
+}
+
+/// The type that all weights have, if that is `type`, that of products; otherwise float32.
+inline at::ScalarType weight_type(at::ArrayRef<at::Tensor> weights, at::ScalarType type) {
+  const bool narrow = std::all_of(weights.begin(), weights.end(),
+                                  [&](const at::Tensor& w) { return w.scalar_type() == type; });
+  return narrow ? type : at::kFloat;
 }
 
 }  // namespace ribo::kernels

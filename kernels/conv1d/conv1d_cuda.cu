@@ -39,8 +39,7 @@ __device__ Place place(const Conv1dArgs<Io, T>& a) {
   p.b = p.piece / pieces;
   p.channel = blockIdx.x % slices * kLanes + p.lane;
   p.real = p.channel < a.channels;
-  const int64_t length = a.lengths ? a.lengths[p.b] : a.length;
-  p.length = length < 0 ? 0 : length > a.length ? a.length : length;
+  p.length = length_of(a.lengths, p.b, a.length);
   p.begin = p.piece % pieces * kConv1dPiece;
   p.end = p.begin + kConv1dPiece < a.length ? p.begin + kConv1dPiece : a.length;
   return p;
@@ -75,11 +74,6 @@ __device__ void correlate(T (&sum)[kCount], const T* rows, const T* weights, int
 #pragma unroll
     for (int i = 0; i < kCount; ++i) sum[i] += w * rows[(i + j) * kLanes];
   }
-}
-
-template <class T>
-__device__ T silu(T x) {
-  return x * sigmoid(x);
 }
 
 template <class Io, class T>

@@ -4,7 +4,7 @@
 // neighbours read too.
 #pragma once
 
-#include "common/mma.cuh"
+#include "common/rows.cuh"
 #include "conv1d/conv1d_args.h"
 
 namespace ribo::kernels::width4 {
@@ -16,19 +16,17 @@ inline constexpr int kForwardThreads = 128;
 inline constexpr int kBackwardWarps = 8;
 
 /// Neighbouring channels of a row.
-struct alignas(16) Channels {
-  uint32_t words[4];
-};
+using Channels = Words<4>;
 template <class Io>
 inline constexpr int kChannels = 16 / static_cast<int>(sizeof(Io));
 
 template <class Io>
 __device__ float channel(const Channels& x, int i) {
   if constexpr (sizeof(Io) == 4) {
-    return __uint_as_float(x.words[i]);
+    return __uint_as_float(x.word[i]);
   } else {
     float low, high;
-    unpack<Io>(x.words[i / 2], low, high);
+    unpack<Io>(x.word[i / 2], low, high);
     return i % 2 == 0 ? low : high;
   }
 }
@@ -37,11 +35,11 @@ __device__ float channel(const Channels& x, int i) {
 template <class Io>
 __device__ void put(Channels& x, int i, float value) {
   if constexpr (sizeof(Io) == 4) {
-    x.words[i] = __float_as_uint(value);
+    x.word[i] = __float_as_uint(value);
   } else if (i % 2 == 0) {
-    x.words[i / 2] = __float_as_uint(value);
+    x.word[i / 2] = __float_as_uint(value);
   } else {
-    x.words[i / 2] = pack<Io>(__uint_as_float(x.words[i / 2]), value);
+    x.word[i / 2] = pack<Io>(__uint_as_float(x.word[i / 2]), value);
   }
 }
 
@@ -69,11 +67,6 @@ struct Filter {
 };
 
 template <class Io>
-__device__ int64_t length_of(const Conv1dArgs<Io, float>& a, int64_t b) {
-  return a.lengths ? min(max(a.lengths[b], int64_t{0}), a.length) : a.length;
-}
-
-template <class Io>
 __global__ void __launch_bounds__(kForwardThreads) forward_kernel(Conv1dArgs<Io, float> a) {
   constexpr int kSeen = kRows + kHalo;
   const int64_t item = static_cast<int64_t>(blockIdx.x) * kForwardThreads + threadIdx.x;
@@ -81,7 +74,7 @@ __global__ void __launch_bounds__(kForwardThreads) forward_kernel(Conv1dArgs<Io,
   const int64_t b = item / groups / chunks, t0 = item / groups % chunks * kRows;
   const int64_t first = item % groups * kChannels<Io>;
   if (b >= a.batch) return;
-  const int64_t length = length_of(a, b);
+  const int64_t length = length_of(a.lengths, b, a.length);
   const Io* const x = a.x + b * a.x_batch + first;
   Channels seen[kSeen], out[kRows];
 #pragma unroll
@@ -98,7 +91,7 @@ __global__ void __launch_bounds__(kForwardThreads) forward_kernel(Conv1dArgs<Io,
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const float sum = filter.sum(values + i);
-      put<Io>(out[i], c, a.silu ? sum * sigmoid(sum) : sum);
+      put<Io>(out[i], c, a.silu ? silu(sum) : sum);
     }
   }
   Io* const y = a.y + (b * a.length + t0) * a.channels + first;
@@ -134,7 +127,8 @@ __global__ void __launch_bounds__(kBackwardWarps* kLanes, 1)
   const int64_t pieces = (a.length + kConv1dPiece - 1) / kConv1dPiece;
   const int64_t piece = blockIdx.x / slices, group = blockIdx.x % slices * kLanes + lane;
   const bool real = group < groups;
-  const int64_t first = real ? group * kVector : 0, b = piece / pieces, length = length_of(a, b);
+  const int64_t first = real ? group * kVector : 0, b = piece / pieces,
+                length = length_of(a.lengths, b, a.length);
   const Io* const x = a.x + b * a.x_batch + first;
   const Io* const dy = a.dy + b * a.dy_batch + first;
   float* const all_sums = shared_memory<float>();  // [warps, kWidth + 1, kVector, kLanes]

@@ -26,14 +26,6 @@ CudaTransition shape(const TransitionTensors& in) {
   return p;
 }
 
-// The type that all weights have, if that is that of products; otherwise float32.
-at::ScalarType weight_type(const TransitionTensors& in) {
-  for (const at::Tensor* w : {&in.norm_weight, &in.norm_bias, &in.w1, &in.b1, &in.w2, &in.b2}) {
-    if (w->scalar_type() != in.type) return at::kFloat;
-  }
-  return in.type;
-}
-
 // The arguments as the kernels take them, alive as long as this is.
 struct Problem {
   at::ScalarType io, weights;
@@ -42,7 +34,7 @@ struct Problem {
 
   explicit Problem(const TransitionTensors& in)
       : io(in.x.scalar_type()),
-        weights(weight_type(in)),
+        weights(weight_type({in.norm_weight, in.norm_bias, in.w1, in.b1, in.w2, in.b2}, in.type)),
         x(aligned(in.x, io)),
         norm_weight(aligned(in.norm_weight, weights)),
         norm_bias(aligned(in.norm_bias, weights)),

@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
   using T = Real<Io>;
   const Place<Io> at(p);
   constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
-  Walk* const walks = shared_walks<Io>();
+  Walk* const walks = shared_walks();
   T* const rates = shared_reals<Io>() + at.lane;  // log2(e) A
   T* const carry = rates + p.states * kLanes;     // what goes from tile to tile
   T* const d_rates = carry + p.states * kLanes;
@@ -339,8 +339,7 @@ __global__ void add_coefficients_kernel(const Problem<Io> p, const Real<Io>* par
   const int64_t stride = i / of_stride, b = stride / p.strides;
   const int64_t t = stride % p.strides * kSteps + step;
   if (t >= p.length) return;
-  int64_t length = p.length;
-  if (p.lengths) length = min(max(p.lengths[b], int64_t{0}), length);
+  const int64_t length = length_of(p.lengths, b, p.length);
   Real<Io> sum = 0;
   if (t < length) {
 #pragma unroll 8

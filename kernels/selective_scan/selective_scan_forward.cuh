@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
   using T = Real<Io>;
   const Place<Io> at(p);
   constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
-  Walk* const walks = shared_walks<Io>();
+  Walk* const walks = shared_walks();
   T* const rates = shared_reals<Io>() + at.lane;  // log2(e) A
   T* const carry = rates + p.states * kLanes;     // what goes from tile to tile
   T* const shared = shared_reals<Io>() + 2 * p.states * kLanes;
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 4 : 1)
       const Quad<T> z = at.get(current + 2 * kTile);
       at.put(current + kTile, total);
 #pragma unroll
-      for (int i = 0; i < kOwn; ++i) total.v[i] *= z.v[i] * sigmoid(z.v[i]);
+      for (int i = 0; i < kOwn; ++i) total.v[i] *= silu(z.v[i]);
     }
     at.put(current, total);
   }
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kScanThreads)
   using T = Real<Io>;
   const Place<Io> at(p);
   constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
-  Walk* const walks = shared_walks<Io>();
+  Walk* const walks = shared_walks();
   T* const rates = shared_reals<Io>() + at.lane;  // log2(e) A
   T* const carry = rates + p.states * kLanes;     // what goes from tile to tile
   T* const shared = shared_reals<Io>() + 2 * p.states * kLanes;
@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(kScanThreads)
     if (kBackward && p.z.data) {
       const Quad<T> z = at.get(current + 2 * kTile);
 #pragma unroll
-      for (int i = 0; i < kOwn; ++i) own_x.v[i] *= z.v[i] * sigmoid(z.v[i]);
+      for (int i = 0; i < kOwn; ++i) own_x.v[i] *= silu(z.v[i]);
     }
     at.own_steps(deltas) = own_delta;
     at.own_steps(xs) = own_x;

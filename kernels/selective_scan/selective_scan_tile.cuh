@@ -81,10 +81,7 @@ struct Shared {
            tiles * kSteps * kLanes * static_cast<int64_t>(sizeof(Io));
   }
 };
-template <class Io>
-__device__ inline Walk* shared_walks() {
-  return shared_memory<Walk>();
-}
+__device__ inline Walk* shared_walks() { return shared_memory<Walk>(); }
 template <class Io>
 __device__ inline Real<Io>* shared_reals() {
   return reinterpret_cast<Real<Io>*>(shared_memory<Walk>() + kWalks);
@@ -123,11 +120,7 @@ struct Place {
     lane = static_cast<int>(threadIdx.x) % kLanes, way = static_cast<int>(threadIdx.x) / kLanes;
     active = lane < columns;
     channel = first + (active ? lane : 0);
-    length = p.length;
-    if (p.lengths) {
-      const int64_t given = p.lengths[batch];
-      length = given < 0 ? 0 : given < length ? static_cast<int>(given) : length;
-    }
+    length = static_cast<int>(length_of(p.lengths, batch, p.length));
     begin = segment * p.segment_steps;
     end = min(begin + p.segment_steps, length);
   }

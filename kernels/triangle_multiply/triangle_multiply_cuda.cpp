@@ -4,7 +4,6 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <algorithm>
 #include <limits>
 
 #include "common/cuda_calls.h"
@@ -22,13 +21,6 @@ CudaTriangle sizes(const at::Tensor& x, int64_t hidden, at::ScalarType type) {
   a.batch = static_cast<int>(x.size(0)), a.length = static_cast<int>(x.size(1));
   a.channels = static_cast<int>(x.size(3)), a.hidden = static_cast<int>(hidden);
   return a;
-}
-
-// The type that all weights have, if that is that of products; otherwise float32.
-at::ScalarType weight_type(const TriangleOnDevice& in) {
-  const bool narrow = std::all_of(in.weights.begin(), in.weights.end(),
-                                  [&](const at::Tensor& w) { return w.scalar_type() == in.type; });
-  return narrow ? in.type : at::kFloat;
 }
 
 // Calls f(pointer, i) for the pointers of all weights, TriangleWeights' i-th member.
@@ -56,7 +48,7 @@ struct Problem {
         pass(sizes(x, in.weights[2].size(0), type)) {
     pass.multiprocessors = device_attribute(kOp, cudaDevAttrMultiProcessorCount, x);
     pass.x = x.const_data_ptr();
-    const at::ScalarType stored = weight_type(in);
+    const at::ScalarType stored = weight_type(in.weights, type);
     pass.wide_weights = stored == at::kFloat;
     for (const at::Tensor& w : in.weights) weights.push_back(aligned(w, stored));
     each_weight(pass.weights, [&](const void*& p, size_t i) { p = weights[i].const_data_ptr(); });

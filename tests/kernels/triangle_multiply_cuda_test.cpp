@@ -8,36 +8,21 @@
 #include <string>
 #include <vector>
 
+#include "support/gpu.h"
 #include "train/precision.h"
+#include "triangle_arguments.h"
 #include "triangle_multiply/triangle_multiply.h"
 
 namespace ribo::kernels {
 namespace {
 
-class TriangleMultiplyCuda : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!at::hasCUDA()) GTEST_SKIP() << "skipped: there is no GPU here";
-  }
-};
+class TriangleMultiplyCuda : public testing::CudaTest {};
 
 // x, then TriangleWeights' members in their order.
 using Arguments = std::vector<at::Tensor>;
 
 Arguments random_arguments(int64_t batch, int64_t length, int64_t channels, int64_t hidden) {
-  const auto map = [](int64_t out, int64_t in) {
-    return at::randn({out, in}) / std::sqrt(static_cast<double>(in));
-  };
-  const auto vector = [](int64_t n, double mean) { return at::randn({n}) * 0.3 + mean; };
-  Arguments a = {at::randn({batch, length, length, channels}) * 2 + 0.5, vector(channels, 1),
-                 vector(channels, 0)};
-  for (int i = 0; i < 5; ++i) {
-    a.push_back(map(hidden, channels));
-    a.push_back(vector(hidden, i % 2));
-  }
-  a.insert(a.end(),
-           {vector(hidden, 1), vector(hidden, 0), map(channels, hidden), vector(channels, 0)});
-  return a;
+  return testing::random_triangle(batch, length, channels, hidden, at::kFloat);
 }
 
 struct Way {

@@ -12,6 +12,7 @@
 #include "common/isa.h"
 #include "common/lengths.h"
 #include "train/precision.h"
+#include "triangle_arguments.h"
 #include "triangle_multiply/triangle_multiply_aten.h"
 
 namespace ribo::kernels {
@@ -39,20 +40,7 @@ const std::vector<std::string> kNames = {"x",
 using Arguments = std::vector<at::Tensor>;
 
 Arguments random_arguments(int64_t batch, int64_t length, int64_t channels, int64_t hidden) {
-  const auto real = at::TensorOptions(at::kDouble);
-  const auto map = [&](int64_t out, int64_t in) {
-    return at::randn({out, in}, real) / std::sqrt(static_cast<double>(in));
-  };
-  const auto vector = [&](int64_t n, double mean) { return at::randn({n}, real) * 0.3 + mean; };
-  Arguments a = {at::randn({batch, length, length, channels}, real) * 2 + 0.5, vector(channels, 1),
-                 vector(channels, 0)};
-  for (int i = 0; i < 5; ++i) {
-    a.push_back(map(hidden, channels));
-    a.push_back(vector(hidden, i % 2));
-  }
-  a.insert(a.end(),
-           {vector(hidden, 1), vector(hidden, 0), map(channels, hidden), vector(channels, 0)});
-  return a;
+  return testing::random_triangle(batch, length, channels, hidden, at::kDouble);
 }
 
 TriangleWeights weights_of(const Arguments& a) {
@@ -357,7 +345,8 @@ TEST(TriangleMultiply, AutocastRoundsOperandsOfProductsWhereTheCpuCan) {
   for (const Size& s : std::vector<Size>{{1, 49, 64, 64}, {2, 19, 12, 20}, {1, 300, 16, 8}}) {
     for (const bool outgoing : {true, false}) {
       const Arguments a = to(random_arguments(s.batch, s.length, s.channels, s.hidden), at::kFloat);
-      const at::Tensor cotangent = at::randn_like(a[0]), lengths = at::full({s.batch}, s.length - 2);
+      const at::Tensor cotangent = at::randn_like(a[0]),
+                       lengths = at::full({s.batch}, s.length - 2);
       const Result want = differentiate(ours, a, cotangent, lengths, outgoing);
       for (const Isa most : {Isa::avx512, Isa::bf16, Isa::amx}) {
         limit_isa(most);

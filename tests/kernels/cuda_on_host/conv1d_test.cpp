@@ -10,6 +10,7 @@
 namespace ribo::kernels {
 namespace {
 
+using cuda_on_host::difference;
 using cuda_on_host::from;
 using cuda_on_host::to;
 
@@ -108,16 +109,6 @@ Result run(const Case& c, const Conv& in) {
   EXPECT_EQ(cuda_conv1d_backward(a, nullptr), cudaSuccess);
   sums.resize(size_t((c.width + 1) * c.channels));
   return {from(y), from(dx), from(sums)};
-}
-
-double difference(const std::vector<double>& got, const std::vector<double>& want) {
-  double largest = 1, difference = 0;
-  for (const double v : want) largest = std::max(largest, std::abs(v));
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double d = std::abs(got[i] - want[i]);
-    if (!(d <= difference)) difference = d;  // NaN too
-  }
-  return difference / largest;
 }
 
 template <class Io>

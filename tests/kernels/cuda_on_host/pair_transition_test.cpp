@@ -10,6 +10,7 @@
 namespace ribo::kernels {
 namespace {
 
+using cuda_on_host::difference;
 using cuda_on_host::from;
 using cuda_on_host::to;
 
@@ -182,16 +183,6 @@ Result run(const Case& c, const Inputs& in) {
   EXPECT_EQ(cuda_transition_backward(backward, nullptr), cudaSuccess);
   return {from(y),   from(dx),  from(d_norm_weight), from(d_norm_bias),
           from(dw1), from(db1), from(dw2),           from(db2)};
-}
-
-double difference(const std::vector<double>& got, const std::vector<double>& want) {
-  double largest = 1, difference = 0;
-  for (const double v : want) largest = std::max(largest, std::abs(v));
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double d = std::abs(got[i] - want[i]);
-    if (!(d <= difference)) difference = d;  // NaN too
-  }
-  return difference / largest;
 }
 
 void expect_same(const Result& got, const Result& want, double tolerance, const Case& c,

@@ -11,6 +11,7 @@
 namespace ribo::kernels {
 namespace {
 
+using cuda_on_host::difference;
 using cuda_on_host::from;
 using cuda_on_host::to;
 
@@ -174,16 +175,6 @@ Tensors run(const Case& c, Tensors in, const Tensors& weights) {
   if (c.bias_and_softplus) out["bias"] = from(d_bias);
   if (c.state) out["initial"] = from(d_initial);
   return out;
-}
-
-double difference(const std::vector<double>& a, const std::vector<double>& b) {
-  double most = 0, scale = 1;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double d = std::abs(a[i] - b[i]);
-    most = std::isnan(d) ? INFINITY : std::max(most, d);
-    scale = std::max(scale, std::abs(b[i]));
-  }
-  return most / scale;
 }
 
 double dot(const std::vector<double>& a, const std::vector<double>& b) {
