@@ -140,6 +140,7 @@ int main(int argc, char** argv) {
   add_conv1d();
   add_outer_product_mean();
   add_attention();
+  add_pair_bias();
   add_pair_transition();
   add_triangle_multiply();
   benchmark::Initialize(&argc, argv);

@@ -74,6 +74,7 @@ void add_selective_scan();
 void add_conv1d();
 void add_outer_product_mean();
 void add_attention();
+void add_pair_bias();
 void add_pair_transition();
 void add_triangle_multiply();
 

@@ -1,7 +1,6 @@
 #include "pair_transition/pair_transition.h"
 
 #include <ATen/ATen.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -195,12 +194,8 @@ at::Tensor pair_transition_op(const at::Tensor& x, const at::Tensor& norm_weight
       expect_lengths(kOp, *lengths, x.size(0));
     }
   }
-  const auto device = x.device().type();
-  const auto type = !x.is_cpu() && at::autocast::is_autocast_enabled(device)
-                        ? at::autocast::get_autocast_dtype(device)
-                        : x.scalar_type();
-  return PairTransition::apply(x, norm_weight, norm_bias, w1, b1, w2, b2, ends, eps, type,
-                               rounds_products(x));
+  return PairTransition::apply(x, norm_weight, norm_bias, w1, b1, w2, b2, ends, eps,
+                               product_type(x), rounds_products(x));
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "triangle_multiply/triangle_multiply.h"
 
 #include <ATen/ATen.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -216,20 +215,12 @@ struct TriangleMultiplyOnDevice : torch::autograd::Function<TriangleMultiplyOnDe
 };
 #endif
 
-// The type that a device computes in.
-at::ScalarType compute_type(const at::Tensor& x) {
-  if (x.scalar_type() == at::kDouble) return at::kDouble;
-  if (x.is_cpu()) return at::kFloat;
-  const at::DeviceType device = x.device().type();
-  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device)
-                                                   : x.scalar_type();
-}
-
 at::Tensor implementation(const at::Tensor& x, at::TensorList weights,
                           const std::optional<at::Tensor>& lengths, bool outgoing) {
   const at::Tensor given = lengths.value_or(at::Tensor());
   check(x, weights, given);
-  const at::ScalarType type = compute_type(x);
+  const at::ScalarType type =
+      x.is_cpu() && x.scalar_type() != at::kDouble ? at::kFloat : product_type(x);
 #ifdef RIBO_CUDA_VERSION
   if (triangle_fits_cuda(x, weights[2].size(0), type)) {
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);

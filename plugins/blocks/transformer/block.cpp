@@ -8,7 +8,7 @@
 #include "../pairing_features.h"
 #include "attention/attention.h"
 #include "bpp_bias.h"
-#include "pair_bias.h"
+#include "pair_bias/pair_bias.h"
 #include "ribo/plugin.h"
 
 namespace {
@@ -210,8 +210,8 @@ struct Transformer final : ribo::Block {
   at::Tensor attention_bias(const ribo::Streams& s) {
     at::Tensor bias;
     if (pair_bias_) {
-      bias = ribo::blocks::pair_bias(s.get("pair"), pair_norm_->weight(), pair_norm_->bias(),
-                                     pair_bias_->weight);
+      bias = ribo::kernels::pair_bias(s.get("pair"), pair_norm_->weight(), pair_norm_->bias(),
+                                      pair_bias_->weight);
     }
     if (bpp_bias_) {
       const at::Tensor more = ribo::blocks::bpp_bias(s.get("bpp"), bpp_bias_->weight);
