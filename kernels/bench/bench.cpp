@@ -138,6 +138,7 @@ int main(int argc, char** argv) {
   if (has_gpu()) add_gpu();
   add_selective_scan();
   add_conv1d();
+  add_layer_norm();
   add_outer_product_mean();
   add_attention();
   add_pair_bias();

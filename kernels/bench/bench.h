@@ -72,6 +72,7 @@ void add_passes(const std::string& name, const Setting& setting, const Least& le
 void add_machine();
 void add_selective_scan();
 void add_conv1d();
+void add_layer_norm();
 void add_outer_product_mean();
 void add_attention();
 void add_pair_bias();

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "common/cuda_float.h"
 #include "ribo/error.h"
 
 namespace ribo::kernels {
@@ -22,6 +23,16 @@ inline int device_attribute(std::string_view op, cudaDeviceAttr of, const at::Te
   int value = 0;
   expect_success(op, cudaDeviceGetAttribute(&value, of, x.get_device()));
   return value;
+}
+
+/// The types that tensors of CudaFloat have.
+inline bool is_cuda_float(at::ScalarType type) {
+  return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
+}
+inline CudaFloat cuda_float(at::ScalarType type) {
+  return type == at::kFloat  ? CudaFloat::float32
+         : type == at::kHalf ? CudaFloat::float16
+                             : CudaFloat::bfloat16;
 }
 
 /// x in `type`, contiguous, where kernels can read it 16 bytes at a time.

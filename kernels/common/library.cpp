@@ -4,6 +4,7 @@
 
 #include "attention/attention.h"
 #include "conv1d/conv1d.h"
+#include "layer_norm/layer_norm.h"
 #include "outer_product_mean/outer_product_mean.h"
 #include "pair_bias/pair_bias.h"
 #include "pair_transition/pair_transition.h"
@@ -13,6 +14,7 @@
 TORCH_LIBRARY(ribo, m) {
   ribo::kernels::register_attention(m);
   ribo::kernels::register_conv1d(m);
+  ribo::kernels::register_layer_norm(m);
   ribo::kernels::register_outer_product_mean(m);
   ribo::kernels::register_pair_bias(m);
   ribo::kernels::register_pair_transition(m);

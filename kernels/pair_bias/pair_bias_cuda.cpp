@@ -12,21 +12,11 @@ namespace {
 
 constexpr std::string_view kOp = "pair_bias";
 
-bool is_taken(at::ScalarType type) {
-  return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
-}
-
-CudaPairBiasType type_of(at::ScalarType type) {
-  return type == at::kFloat  ? CudaPairBiasType::float32
-         : type == at::kHalf ? CudaPairBiasType::float16
-                             : CudaPairBiasType::bfloat16;
-}
-
 // Sizes and types, without pointers.
 CudaPairBias shape(const PairBiasTensors& in, at::ScalarType type) {
   CudaPairBias p;
-  p.x_type = type_of(in.pair.scalar_type());
-  p.y_type = type_of(type);
+  p.x_type = cuda_float(in.pair.scalar_type());
+  p.y_type = cuda_float(type);
   p.channels = static_cast<int>(in.weight.size(1));
   p.heads = static_cast<int>(in.weight.size(0));
   p.batch = in.pair.size(0);
@@ -57,7 +47,7 @@ struct Problem {
 }  // namespace
 
 bool pair_bias_fits_cuda(const PairBiasTensors& in, at::ScalarType type) {
-  return in.pair.is_cuda() && is_taken(in.pair.scalar_type()) && is_taken(type) &&
+  return in.pair.is_cuda() && is_cuda_float(in.pair.scalar_type()) && is_cuda_float(type) &&
          in.norm_weight.scalar_type() != at::kDouble && in.weight.scalar_type() != at::kDouble &&
          cuda_pair_bias_takes(shape(in, type));
 }

@@ -1,45 +1,32 @@
 #include <algorithm>
 
-#include "common/cuda.cuh"
+#include "common/narrow_rows.cuh"
 #include "pair_bias/pair_bias_cuda.h"
 
 namespace ribo::kernels {
 namespace {
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps;
-constexpr int kHeads = 8;   // at most; where there are fewer, the others have zeros for weights
-constexpr int kVector = 8;  // neighbouring channels that a lane has
+constexpr int kHeads = 8;  // at most; where there are fewer, the others have zeros for weights
 constexpr int kForwardBlocks = 5, kBackwardBlocks = 3;  // of a multiprocessor
 
-/// How rows of kChannels are laid out over a warp: neighbouring lanes have a row together, and each
-/// has kPasses rows at a time.
-template <int kChannels, int kPasses>
-struct Layout {
-  static constexpr int kLanes = kChannels / kVector, kRows = 32 / kLanes;  // of a row; of a warp
-  static constexpr int kTile = kWarps * kPasses * kRows;                   // rows of a block
+template <int kChannels>
+using Forward = NarrowRows<kChannels, kWarps, 4>;
+template <int kChannels>
+using Backward = NarrowRows<kChannels, kWarps, 2>;
 
-  __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
-  __device__ static int part() { return static_cast<int>(threadIdx.x) % kLanes; }
-  /// The thread's row of that pass, in the tile.
-  __device__ static int row(int pass) {
-    return (warp() * kPasses + pass) * kRows + static_cast<int>(threadIdx.x) % 32 / kLanes;
-  }
-
-  /// The sum over a row's lanes, for each of them.
-  __device__ static float sum(float x) {
-#pragma unroll
-    for (int lanes = 1; lanes < kLanes; lanes *= 2) x += __shfl_xor_sync(~0u, x, lanes);
-    return x;
-  }
-  /// Sums of kHeads numbers over a row's lanes. Each exchange halves what a lane answers for: in
-  /// the end it has the sums of kSums numbers from first_sum() on, in front of x.
+/// Sums of kHeads numbers over a row's kLanes lanes. Each exchange halves what a lane answers for:
+/// in the end it has kSums of them, from first() on, in front of x.
+template <int kLanes>
+struct ScatterSums {
   static constexpr int kSums = kLanes < kHeads ? kHeads / kLanes : 1;
-  __device__ static int first_sum() { return part() * kHeads / kLanes; }
+  __device__ static int first() { return static_cast<int>(threadIdx.x) % kLanes * kHeads / kLanes; }
+
   template <int kAmong = kLanes, int kCount = kHeads>
-  __device__ static void scatter_sums(float (&x)[kHeads]) {
+  __device__ static void add(float (&x)[kHeads]) {
     if constexpr (kAmong > 1) {
       constexpr int kDistance = kAmong / 2, kHalf = kCount > 1 ? kCount / 2 : 1;
-      const bool upper = part() & kDistance;
+      const bool upper = threadIdx.x & kDistance;
 #pragma unroll
       for (int i = 0; i < kHalf; ++i) {
         float keep = x[i], give = x[i];
@@ -48,73 +35,24 @@ struct Layout {
         }
         x[i] = keep + __shfl_xor_sync(~0u, give, kDistance);
       }
-      scatter_sums<kDistance, kHalf>(x);
+      add<kDistance, kHalf>(x);
     }
   }
 };
 
-/// Eight neighbouring values.
-template <class X>
-__device__ inline void load(const X* from, float (&to)[kVector]) {
-  if constexpr (sizeof(X) == 4) {
-#pragma unroll
-    for (int i = 0; i < kVector; i += 4) {
-      const float4 v = *reinterpret_cast<const float4*>(from + i);
-      to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
-    }
-  } else {
-    struct alignas(16) Vector {
-      X v[kVector];
-    };
-    const Vector values = *reinterpret_cast<const Vector*>(from);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) to[i] = widen(values.v[i]);
-  }
-}
-template <class X>
-__device__ inline void store(X* to, const float (&from)[kVector]) {
-  struct alignas(16) Vector {
-    X v[16 / sizeof(X)];
-  };
-  constexpr int kOfVector = 16 / static_cast<int>(sizeof(X));
-#pragma unroll
-  for (int i = 0; i < kVector; i += kOfVector) {
-    Vector values;
-#pragma unroll
-    for (int j = 0; j < kOfVector; ++j) values.v[j] = narrow<X>(from[i + j]);
-    *reinterpret_cast<Vector*>(to + i) = values;
-  }
-}
-
-__device__ inline float load_as(const void* from, int64_t i, CudaPairBiasType type) {
-  if (type == CudaPairBiasType::float32) return static_cast<const float*>(from)[i];
-  if (type == CudaPairBiasType::float16) return widen(static_cast<const __half*>(from)[i]);
+__device__ inline float load_as(const void* from, int64_t i, CudaFloat type) {
+  if (type == CudaFloat::float32) return static_cast<const float*>(from)[i];
+  if (type == CudaFloat::float16) return widen(static_cast<const __half*>(from)[i]);
   return widen(static_cast<const __nv_bfloat16*>(from)[i]);
 }
-__device__ inline void store_as(void* to, int64_t i, float x, CudaPairBiasType type) {
-  if (type == CudaPairBiasType::float32) {
+__device__ inline void store_as(void* to, int64_t i, float x, CudaFloat type) {
+  if (type == CudaFloat::float32) {
     static_cast<float*>(to)[i] = x;
-  } else if (type == CudaPairBiasType::float16) {
+  } else if (type == CudaFloat::float16) {
     static_cast<__half*>(to)[i] = narrow<__half>(x);
   } else {
     static_cast<__nv_bfloat16*>(to)[i] = narrow<__nv_bfloat16>(x);
   }
-}
-
-/// A row's part minus its mean over its deviation, in place; returns 1 / deviation.
-template <class L>
-__device__ inline float normalise(float (&x)[kVector], float eps) {
-  constexpr float kShare = 1.0f / (L::kLanes * kVector);
-  float mean = 0, variance = 0;
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) mean += x[i];
-  mean = L::sum(mean) * kShare;
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) x[i] -= mean, variance += x[i] * x[i];
-  const float scale = rsqrtf(L::sum(variance) * kShare + eps);
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) x[i] *= scale;
-  return scale;
 }
 
 /// weights [kHeads, kChannels] of normalised rows: weight[h][c] norm_weight[c].
@@ -141,9 +79,6 @@ __device__ inline void each_tile(const CudaPairBias& a, F&& f) {
   }
 }
 
-template <int kChannels>
-using Forward = Layout<kChannels, 4>;
-
 /// weights [kHeads, kChannels], biases [kHeads], a tile of y [kHeads, kTile + 1].
 template <int kChannels>
 constexpr int64_t forward_shared() {
@@ -154,6 +89,7 @@ template <class X, int kChannels>
 __global__ void __launch_bounds__(kThreads, kForwardBlocks)
     pair_bias_kernel(const CudaPairBiasForward a) {
   using L = Forward<kChannels>;
+  using Sums = ScatterSums<L::kLanes>;
   constexpr int kPasses = 4, kStride = L::kTile + 1;
   float* const weights = shared_memory<float>();
   float* const biases = weights + kHeads * kChannels;
@@ -174,37 +110,38 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks)
   }
   __syncthreads();
   each_tile<L::kTile>(a, [&](const Tile& tile) {
-    float x[kPasses][kVector];
+    float x[kPasses][kRowVector];
 #pragma unroll
     for (int k = 0; k < kPasses; ++k) {
       const int64_t row = tile.first + L::row(k);
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) x[k][i] = 0;
+      for (int i = 0; i < kRowVector; ++i) x[k][i] = 0;
       if (row < a.positions) {
-        load(static_cast<const X*>(a.x) + (tile.batch * a.positions + row) * kChannels +
-                 L::part() * kVector,
-             x[k]);
+        load(
+            static_cast<const X*>(a.x) + (tile.batch * a.positions + row) * kChannels + L::column(),
+            x[k]);
       }
     }
     float y[kPasses][kHeads];
 #pragma unroll
-    for (int k = 0; k < kPasses; ++k) normalise<L>(x[k], a.eps);
+    for (int k = 0; k < kPasses; ++k) L::normalise(x[k], a.eps);
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
-      float w[kVector];
-      load(weights + h * kChannels + L::part() * kVector, w);
+      float w[kRowVector];
+      load(weights + h * kChannels + L::column(), w);
 #pragma unroll
       for (int k = 0; k < kPasses; ++k) {
         y[k][h] = 0;
 #pragma unroll
-        for (int i = 0; i < kVector; ++i) y[k][h] += w[i] * x[k][i];
+        for (int i = 0; i < kRowVector; ++i) y[k][h] += w[i] * x[k][i];
       }
     }
 #pragma unroll
     for (int k = 0; k < kPasses; ++k) {
-      L::scatter_sums(y[k]);
+      Sums::add(y[k]);
 #pragma unroll
-      for (int i = 0; i < L::kSums; ++i) out[(L::first_sum() + i) * kStride + L::row(k)] = y[k][i];
+      for (int i = 0; i < Sums::kSums; ++i)
+        out[(Sums::first() + i) * kStride + L::row(k)] = y[k][i];
     }
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < a.heads * L::kTile; i += kThreads) {
@@ -217,9 +154,6 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks)
     __syncthreads();
   });
 }
-
-template <int kChannels>
-using Backward = Layout<kChannels, 2>;
 
 /// What a block adds to the gradients: [kChannels + 1, kHeads], the sums over rows of the
 /// normalised x times dy, then of dy.
@@ -242,7 +176,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks)
   float* const weights = shared_memory<float>();
   float* const d = weights + kHeads * kChannels;
   fold_weights<kChannels>(a, weights);
-  float d_weight[kHeads][kVector] = {}, d_bias[kTaken] = {};
+  float d_weight[kHeads][kRowVector] = {}, d_bias[kTaken] = {};
   each_tile<L::kTile>(a, [&](const Tile& tile) {
     __syncthreads();
 #pragma unroll
@@ -257,32 +191,32 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks)
       d[row * kHeads + h] = dy;
       d_bias[k] += dy;
     }
-    float x[kPasses][kVector], scale[kPasses], dx[kPasses][kVector];
+    float x[kPasses][kRowVector], scale[kPasses], dx[kPasses][kRowVector];
     const auto offset = [&](int k) {
-      return (tile.batch * a.positions + tile.first + L::row(k)) * kChannels + L::part() * kVector;
+      return (tile.batch * a.positions + tile.first + L::row(k)) * kChannels + L::column();
     };
 #pragma unroll
     for (int k = 0; k < kPasses; ++k) {
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) x[k][i] = dx[k][i] = 0;
+      for (int i = 0; i < kRowVector; ++i) x[k][i] = dx[k][i] = 0;
       if (tile.first + L::row(k) < a.positions) {
         load(static_cast<const X*>(a.x) + offset(k), x[k]);
       }
     }
 #pragma unroll
-    for (int k = 0; k < kPasses; ++k) scale[k] = normalise<L>(x[k], a.eps);
+    for (int k = 0; k < kPasses; ++k) scale[k] = L::normalise(x[k], a.eps);
     __syncthreads();
     float dy[kPasses][kHeads];
 #pragma unroll
     for (int k = 0; k < kPasses; ++k) load(d + L::row(k) * kHeads, dy[k]);
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
-      float w[kVector];
-      load(weights + h * kChannels + L::part() * kVector, w);
+      float w[kRowVector];
+      load(weights + h * kChannels + L::column(), w);
 #pragma unroll
       for (int k = 0; k < kPasses; ++k) {
 #pragma unroll
-        for (int i = 0; i < kVector; ++i) {
+        for (int i = 0; i < kRowVector; ++i) {
           dx[k][i] += w[i] * dy[k][h];
           d_weight[h][i] += x[k][i] * dy[k][h];
         }
@@ -290,13 +224,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks)
     }
 #pragma unroll
     for (int k = 0; k < kPasses; ++k) {
-      constexpr float kShare = 1.0f / kChannels;
-      float mean = 0, along = 0;
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) mean += dx[k][i], along += dx[k][i] * x[k][i];
-      mean = L::sum(mean) * kShare, along = L::sum(along) * kShare;
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) dx[k][i] = scale[k] * (dx[k][i] - mean - x[k][i] * along);
+      L::differentiate(dx[k], x[k], scale[k]);
       if (tile.first + L::row(k) < a.positions) store(static_cast<X*>(a.dx) + offset(k), dx[k]);
     }
   });
@@ -316,12 +244,10 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks)
 #pragma unroll
   for (int h = 0; h < kHeads; ++h) {
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      float sum = d_weight[h][i];
-#pragma unroll
-      for (int lanes = L::kLanes; lanes < 32; lanes *= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
+    for (int i = 0; i < kRowVector; ++i) {
+      const float sum = L::sum_of_rows(d_weight[h][i]);
       if (threadIdx.x % 32 < L::kLanes) {
-        d[(L::warp() * kChannels + L::part() * kVector + i) * kHeads + h] = sum;
+        d[(L::warp() * kChannels + L::column() + i) * kHeads + h] = sum;
       }
     }
   }
@@ -380,34 +306,8 @@ int64_t blocks(const CudaPairBias& a, int each) {
                            a.batch * tiles_of_sequence<kTile>(a));
 }
 
-// f(X{}, std::integral_constant<int, channels>{})
-template <class F>
-auto with_channels(const CudaPairBias& a, F&& f) {
-  switch (a.channels) {
-    case 16:
-      return f(std::integral_constant<int, 16>{});
-    case 32:
-      return f(std::integral_constant<int, 32>{});
-    case 128:
-      return f(std::integral_constant<int, 128>{});
-    default:
-      return f(std::integral_constant<int, 64>{});
-  }
-}
-template <class F>
-auto with_type(const CudaPairBias& a, F&& f) {
-  switch (a.x_type) {
-    case CudaPairBiasType::bfloat16:
-      return f(__nv_bfloat16{});
-    case CudaPairBiasType::float16:
-      return f(__half{});
-    default:
-      return f(float{});
-  }
-}
-
 int64_t backward_blocks(const CudaPairBias& a) {
-  return with_channels(a, [&](auto channels) {
+  return with_channels(a.channels, [&](auto channels) {
     return blocks<Backward<decltype(channels)::value>::kTile>(a, kBackwardBlocks);
   });
 }
@@ -415,8 +315,7 @@ int64_t backward_blocks(const CudaPairBias& a) {
 }  // namespace
 
 bool cuda_pair_bias_takes(const CudaPairBias& a) {
-  const int c = a.channels;
-  return (c == 16 || c == 32 || c == 64 || c == 128) && a.heads > 0 && a.heads <= kHeads;
+  return is_narrow(a.channels) && a.heads > 0 && a.heads <= kHeads;
 }
 
 int64_t cuda_pair_bias_scratch(const CudaPairBias& a) {
@@ -424,9 +323,9 @@ int64_t cuda_pair_bias_scratch(const CudaPairBias& a) {
 }
 
 cudaError_t cuda_pair_bias_forward(const CudaPairBiasForward& a, cudaStream_t stream) {
-  return with_channels(a, [&](auto channels) {
+  return with_channels(a.channels, [&](auto channels) {
     constexpr int kChannels = decltype(channels)::value;
-    return with_type(a, [&](auto x) {
+    return with_float(a.x_type, [&](auto x) {
       return launch(pair_bias_kernel<decltype(x), kChannels>,
                     blocks<Forward<kChannels>::kTile>(a, kForwardBlocks), kThreads,
                     forward_shared<kChannels>(), stream, a);
@@ -436,9 +335,9 @@ cudaError_t cuda_pair_bias_forward(const CudaPairBiasForward& a, cudaStream_t st
 
 cudaError_t cuda_pair_bias_backward(const CudaPairBiasBackward& a, cudaStream_t stream) {
   const int64_t blocks = backward_blocks(a);
-  const cudaError_t error = with_channels(a, [&](auto channels) {
+  const cudaError_t error = with_channels(a.channels, [&](auto channels) {
     constexpr int kChannels = decltype(channels)::value;
-    return with_type(a, [&](auto x) {
+    return with_float(a.x_type, [&](auto x) {
       return launch(pair_bias_backward_kernel<decltype(x), kChannels>, blocks, kThreads,
                     backward_shared<kChannels>(), stream, a);
     });

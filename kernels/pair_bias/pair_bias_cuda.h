@@ -6,15 +6,15 @@
 
 #include <cstdint>
 
-namespace ribo::kernels {
+#include "common/cuda_float.h"
 
-enum class CudaPairBiasType { float32, bfloat16, float16 };
+namespace ribo::kernels {
 
 /// What both directions need. All pointers are device pointers to contiguous values, at multiples
 /// of 16 bytes. Arithmetic is float32.
 struct CudaPairBias {
-  CudaPairBiasType x_type = CudaPairBiasType::float32;  // of x and dx
-  CudaPairBiasType y_type = CudaPairBiasType::float32;  // of y and dy
+  CudaFloat x_type = CudaFloat::float32;  // of x and dx
+  CudaFloat y_type = CudaFloat::float32;  // of y and dy
   int channels = 0, heads = 0;
   int64_t batch = 0, positions = 0;  // positions: L^2
   float eps = 0;

@@ -1,10 +1,13 @@
 #include "pair_transition/pair_transition_aten.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 
 #include "common/lengths.h"
+#include "layer_norm/layer_norm.h"
 
 namespace ribo::kernels {
 namespace {
@@ -50,6 +53,15 @@ struct Problem {
   }
 };
 
+at::Tensor leaf(const at::Tensor& x) { return x.detach().requires_grad_(); }
+
+// f() with a graph, in a backward pass that has none.
+template <class F>
+at::Tensor recorded(F&& f) {
+  const at::AutoGradMode recording(true);
+  return f();
+}
+
 }  // namespace
 
 at::Tensor transition_forward_aten(const TransitionTensors& in) {
@@ -58,8 +70,7 @@ at::Tensor transition_forward_aten(const TransitionTensors& in) {
   for (int64_t start = 0; start < p.positions; start += p.step) {
     const int64_t rows = std::min(p.step, p.positions - start);
     const at::Tensor x = p.rows(p.x, start, rows, p.sum_type);
-    const at::Tensor normed =
-        at::layer_norm(x, {p.channels}, p.norm_weight, p.norm_bias, p.eps).to(p.type);
+    const at::Tensor normed = layer_norm(x, p.norm_weight, p.norm_bias, p.eps).to(p.type);
     y.narrow(0, start, rows).copy_(at::addmm(p.b2, p.hidden(normed), p.w2.t()).add(x));
   }
   if (p.outside.defined()) y.masked_fill_(p.outside, 0);
@@ -69,6 +80,7 @@ at::Tensor transition_forward_aten(const TransitionTensors& in) {
 TransitionGrads transition_backward_aten(const TransitionTensors& in, const at::Tensor& y_grad) {
   const Problem p(in);
   const int64_t hidden_width = p.w1.size(0);
+  const at::Tensor norm_weight = leaf(p.norm_weight), norm_bias = leaf(p.norm_bias);
   const auto sums = p.x.options().dtype(p.sum_type);
   const at::Tensor dy_all = y_grad.reshape({p.positions, p.channels});
   at::Tensor dx = at::empty({p.positions, p.channels}, p.x.options());
@@ -78,22 +90,20 @@ TransitionGrads transition_backward_aten(const TransitionTensors& in, const at::
              dw2 = at::zeros({p.channels, hidden_width}, sums);
   for (int64_t start = 0; start < p.positions; start += p.step) {
     const int64_t rows = std::min(p.step, p.positions - start);
-    const at::Tensor x = p.rows(p.x, start, rows, p.sum_type);
-    const auto [norm, mean, rstd] =
-        at::native_layer_norm(x, {p.channels}, p.norm_weight, p.norm_bias, p.eps);
-    const at::Tensor normed = norm.to(p.type), hidden = p.hidden(normed);
+    const at::Tensor x = leaf(p.rows(p.x, start, rows, p.sum_type));
+    const at::Tensor norm = recorded([&] { return layer_norm(x, norm_weight, norm_bias, p.eps); });
+    const at::Tensor normed = norm.detach().to(p.type), hidden = p.hidden(normed);
     const at::Tensor dy = p.rows(dy_all, start, rows, p.sum_type), narrow = dy.to(p.type);
     dw2.add_(at::mm(narrow.t(), hidden));
     db2.add_(dy.sum(0));
     const at::Tensor d_hidden = at::threshold_backward(at::mm(narrow, p.w2), hidden, 0);
     dw1.add_(at::mm(d_hidden.t(), normed));
     db1.add_(d_hidden.sum(0, /*keepdim=*/false, p.sum_type));
-    const auto [dx_norm, dw_norm, db_norm] =
-        at::native_layer_norm_backward(at::mm(d_hidden, p.w1).to(p.sum_type), x, {p.channels}, mean,
-                                       rstd, p.norm_weight, p.norm_bias, {true, true, true});
-    d_norm_weight.add_(dw_norm);
-    d_norm_bias.add_(db_norm);
-    dx.narrow(0, start, rows).copy_(dx_norm.add(dy));
+    const auto d_norm = torch::autograd::grad({norm}, {x, norm_weight, norm_bias},
+                                              {at::mm(d_hidden, p.w1).to(p.sum_type)});
+    d_norm_weight.add_(d_norm[1]);
+    d_norm_bias.add_(d_norm[2]);
+    dx.narrow(0, start, rows).copy_(d_norm[0].add(dy));
   }
   if (p.outside.defined()) dx.masked_fill_(p.outside, 0);
   return {dx.view(in.x.sizes()), d_norm_weight, d_norm_bias, dw1, db1, dw2, db2};

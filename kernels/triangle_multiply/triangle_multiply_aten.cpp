@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/lengths.h"
+#include "layer_norm/layer_norm.h"
 
 namespace ribo::kernels {
 namespace {
@@ -39,9 +40,7 @@ at::Tensor read(const TriangleTensors& in, const at::Tensor& x, Rows rows) {
   return x.narrow(1, rows.first, rows.count).masked_fill(~inside_pairs(in, rows), 0);
 }
 
-at::Tensor normalise(const at::Tensor& x) {
-  return at::layer_norm(x, {x.size(-1)}, {}, {}, kEpsilon);
-}
+at::Tensor normalise(const at::Tensor& x) { return layer_norm(x, {}, {}, kEpsilon); }
 
 // x [B, rows, L, C] -> left and right in one, [B, 2 H, rows, L].
 at::Tensor project(const TriangleTensors& in, const at::Tensor& x, const at::Tensor& weight,
@@ -64,8 +63,8 @@ at::Tensor output(const TriangleTensors& in, const at::Tensor& x, const at::Tens
   const at::Tensor gate = at::linear(normalise(x), in.in_weight.narrow(0, 4 * hidden, hidden),
                                      in.in_bias.narrow(0, 4 * hidden, hidden))
                               .sigmoid();
-  const at::Tensor z = at::layer_norm(product.permute({0, 2, 3, 1}), {hidden}, in.norm_weight,
-                                      in.norm_bias, kEpsilon);
+  const at::Tensor z =
+      layer_norm(product.permute({0, 2, 3, 1}), in.norm_weight, in.norm_bias, kEpsilon);
   return at::linear(z * gate, in.out_weight.t(), in.out_bias)
       .masked_fill(~inside_pairs(in, rows), 0);
 }

@@ -4,6 +4,7 @@
 
 #include "../layers.h"
 #include "attention/attention.h"
+#include "layer_norm/layer_norm.h"
 #include "pair.h"
 
 namespace ribo::pair {
@@ -54,7 +55,8 @@ struct TriangleAttention final : Block {
 
   void forward(Streams& s) override {
     const at::Tensor &pair = s.get("pair"), lengths = pair::lengths(s);
-    const at::Tensor x = norm_->forward(pair);
+    const at::Tensor &gain = norm_->weight(), &shift = norm_->bias();
+    const at::Tensor x = kernels::layer_norm(pair.to(gain.scalar_type()), gain, shift);
     const int64_t batch = x.size(0), length = x.size(1), width = x.size(3);
     const auto qkv = to_qkv_->forward(x)
                          .view({batch, length, length, 3, options_.heads, width / options_.heads})

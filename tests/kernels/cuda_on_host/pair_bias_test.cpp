@@ -76,7 +76,7 @@ Result define(const Case& c, const Inputs& in) {
 }
 
 template <class X, class Y>
-Result run(const Case& c, const Inputs& in, CudaPairBiasType x_type, CudaPairBiasType y_type) {
+Result run(const Case& c, const Inputs& in, CudaFloat x_type, CudaFloat y_type) {
   const auto x = to<X>(in.x);
   const auto dy = to<Y>(in.dy);
   const auto norm_weight = to<float>(in.norm_weight), norm_bias = to<float>(in.norm_bias),
@@ -108,7 +108,9 @@ void expect_same(const Result& got, const Result& want, const Case& c, double to
   EXPECT_LE(difference(got.y, want.y), tolerance) << c.channels;
   EXPECT_LE(difference(got.x, want.x), tolerance) << c.channels;
   EXPECT_LE(difference(got.norm_weight, want.norm_weight), tolerance) << c.channels;
-  if (c.biased) EXPECT_LE(difference(got.norm_bias, want.norm_bias), tolerance) << c.channels;
+  if (c.biased) {
+    EXPECT_LE(difference(got.norm_bias, want.norm_bias), tolerance) << c.channels;
+  }
   EXPECT_LE(difference(got.weight, want.weight), tolerance) << c.channels;
 }
 
@@ -121,7 +123,7 @@ TEST(PairBiasOnHost, IsItsDefinition) {
   for (const Case& c : kCases) {
     ASSERT_TRUE(cuda_pair_bias_takes({{}, {}, c.channels, c.heads}));
     const Inputs in = random_inputs(c);
-    using enum CudaPairBiasType;
+    using enum CudaFloat;
     expect_same(run<float, float>(c, in, float32, float32), define(c, in), c, 1e-5);
   }
 }
@@ -129,7 +131,7 @@ TEST(PairBiasOnHost, IsItsDefinition) {
 TEST(PairBiasOnHost, RoundsOnlyWhatIsStored) {
   const Case c = {2, 121, 64, 8};
   Inputs in = random_inputs(c);
-  using enum CudaPairBiasType;
+  using enum CudaFloat;
   in.x = from(to<__nv_bfloat16>(in.x)), in.dy = from(to<__nv_bfloat16>(in.dy));
   const Result want = define(c, in);
   expect_same(run<float, __nv_bfloat16>(c, in, float32, bfloat16), want, c, 4e-3);
