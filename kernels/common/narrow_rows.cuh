@@ -3,8 +3,8 @@
 // bytes and sums over a row with a few exchanges.
 #pragma once
 
-#include "common/cuda.cuh"
 #include "common/cuda_float.h"
+#include "common/rows.cuh"
 
 namespace ribo::kernels {
 
@@ -100,29 +100,35 @@ struct NarrowRows {
 /// Eight neighbouring values.
 template <class X>
 __device__ inline void load(const X* from, float (&to)[kRowVector]) {
-  constexpr int kOfVector = 16 / static_cast<int>(sizeof(X));
-  struct alignas(16) Vector {
-    X v[kOfVector];
-  };
+  constexpr int kOfWord = 4 / static_cast<int>(sizeof(X));
 #pragma unroll
-  for (int i = 0; i < kRowVector; i += kOfVector) {
-    const Vector values = *reinterpret_cast<const Vector*>(from + i);
+  for (int i = 0; i < kRowVector; i += 4 * kOfWord) {
+    const Words<4> words = *reinterpret_cast<const Words<4>*>(from + i);
 #pragma unroll
-    for (int j = 0; j < kOfVector; ++j) to[i + j] = widen(values.v[j]);
+    for (int j = 0; j < 4; ++j) {
+      if constexpr (sizeof(X) == 4) {
+        to[i + j] = __uint_as_float(words.word[j]);
+      } else {
+        unpack<X>(words.word[j], to[i + 2 * j], to[i + 2 * j + 1]);
+      }
+    }
   }
 }
 template <class X>
 __device__ inline void store(X* to, const float (&from)[kRowVector]) {
-  constexpr int kOfVector = 16 / static_cast<int>(sizeof(X));
-  struct alignas(16) Vector {
-    X v[kOfVector];
-  };
+  constexpr int kOfWord = 4 / static_cast<int>(sizeof(X));
 #pragma unroll
-  for (int i = 0; i < kRowVector; i += kOfVector) {
-    Vector values;
+  for (int i = 0; i < kRowVector; i += 4 * kOfWord) {
+    Words<4> words;
 #pragma unroll
-    for (int j = 0; j < kOfVector; ++j) values.v[j] = narrow<X>(from[i + j]);
-    *reinterpret_cast<Vector*>(to + i) = values;
+    for (int j = 0; j < 4; ++j) {
+      if constexpr (sizeof(X) == 4) {
+        words.word[j] = __float_as_uint(from[i + j]);
+      } else {
+        words.word[j] = pack<X>(from[i + 2 * j], from[i + 2 * j + 1]);
+      }
+    }
+    store_words(to + i, words);
   }
 }
 

@@ -15,6 +15,25 @@ struct alignas(4 * kWords) Words {
   uint32_t word[kWords];
 };
 
+/// Writes them to global memory at once. Of an assignment the compiler may make a store a word.
+template <int kWords>
+__device__ inline void store_words(void* to, const Words<kWords>& words) {
+#ifdef __CUDACC__
+  if constexpr (kWords == 4) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.word[0]),
+                 "r"(words.word[1]), "r"(words.word[2]), "r"(words.word[3])
+                 : "memory");
+    return;
+  } else if constexpr (kWords == 2) {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(words.word[0]),
+                 "r"(words.word[1])
+                 : "memory");
+    return;
+  }
+#endif
+  *static_cast<Words<kWords>*>(to) = words;
+}
+
 /// The order for rows of kChannels of Io. Lane t of a row's four has kChannels / 4 values. Its v-th
 /// is column 16 (v / 4) + 8 (v / 2 % 2) + 2 t + v % 2, and is channel (v / kVector) 4 kVector +
 /// t kVector + v % kVector.
@@ -85,7 +104,7 @@ __device__ inline void store_row(Io* rows, unsigned index, int t, F&& get) {
         words.word[i] = pack<Io>(get(first + 2 * i), get(first + 2 * i + 1));
       }
     }
-    *reinterpret_cast<Words<kWords>*>(row + 4 * first + t * kVector) = words;
+    store_words(row + 4 * first + t * kVector, words);
   }
 }
 
