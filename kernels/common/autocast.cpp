@@ -12,7 +12,7 @@ bool rounds_products(const at::Tensor& x) {
 
 at::ScalarType product_type(const at::Tensor& x) {
   const at::DeviceType device = x.device().type();
-  return !x.is_cpu() && x.scalar_type() != at::kDouble && at::autocast::is_autocast_enabled(device)
+  return x.scalar_type() != at::kDouble && at::autocast::is_autocast_enabled(device)
              ? at::autocast::get_autocast_dtype(device)
              : x.scalar_type();
 }

@@ -10,7 +10,7 @@ namespace ribo::kernels {
 bool rounds_products(const at::Tensor& x);
 
 /// The type of an operator's products over `x`: that of autocast where it is on for x's device,
-/// otherwise x's own, and always x's own on the CPU or where that is float64.
+/// otherwise x's own, and always x's own where that is float64.
 at::ScalarType product_type(const at::Tensor& x);
 
 }  // namespace ribo::kernels

@@ -10,6 +10,7 @@
 
 #include "common/autocast.h"
 #include "common/check.h"
+#include "pair_bias/pair_bias_cpu.h"
 #include "pair_bias/pair_bias_device.h"
 
 namespace ribo::kernels {
@@ -20,11 +21,105 @@ using torch::autograd::variable_list;
 
 constexpr std::string_view kOp = "pair_bias";
 
-at::Tensor compute(const at::Tensor& pair, const at::Tensor& norm_weight,
+// The same by LibTorch's operators.
+at::Tensor by_aten(const at::Tensor& pair, const at::Tensor& norm_weight,
                    const at::Tensor& norm_bias, const at::Tensor& weight) {
   const at::Tensor x = at::layer_norm(pair.to(norm_weight.scalar_type()), {pair.size(-1)},
                                       norm_weight, norm_bias, kPairBiasEps);
   return at::linear(x, weight).permute({0, 3, 1, 2});
+}
+
+variable_list backward_by_aten(const PairBiasTensors& in, const at::Tensor& d_y) {
+  const at::AutoGradMode enable(true);
+  const auto leaf = [](const at::Tensor& x) {
+    return x.defined() ? x.detach().requires_grad_() : x;
+  };
+  const variable_list leaves = {leaf(in.pair), leaf(in.norm_weight), leaf(in.norm_bias),
+                                leaf(in.weight)};
+  const at::Tensor y = by_aten(leaves[0], leaves[1], leaves[2], leaves[3]);
+  torch::autograd::backward({y}, {d_y.to(y.scalar_type())});
+  variable_list out;
+  for (const at::Tensor& x : leaves) out.push_back(x.defined() ? x.grad() : at::Tensor());
+  return out;
+}
+
+bool fits_cpu(const PairBiasTensors& in) {
+  return in.pair.is_cpu() && in.weight.size(1) > 0 && in.weight.size(1) % kPairBiasVector == 0;
+}
+
+// The arguments in the type that is computed in, contiguous.
+template <class T>
+struct CpuProblem {
+  static constexpr at::ScalarType kType = c10::CppTypeToScalarType<T>::value;
+  at::Tensor x, norm_weight, norm_bias, weight, scratch;
+  PairBiasArgs<T> args;
+
+  explicit CpuProblem(const PairBiasTensors& in)
+      : x(in.pair.to(kType).contiguous()),
+        norm_weight(in.norm_weight.to(kType).contiguous()),
+        norm_bias(in.norm_bias.defined() ? in.norm_bias.to(kType).contiguous() : in.norm_bias),
+        weight(in.weight.to(kType).contiguous()) {
+    args.batch = x.size(0);
+    args.positions = x.size(1) * x.size(2);
+    args.channels = static_cast<int>(weight.size(1));
+    args.heads = static_cast<int>(weight.size(0));
+    args.x = x.const_data_ptr<T>();
+    args.norm_weight = norm_weight.const_data_ptr<T>();
+    if (norm_bias.defined()) args.norm_bias = norm_bias.const_data_ptr<T>();
+    args.weight = weight.const_data_ptr<T>();
+  }
+
+  template <class F>
+  void run(F&& f) {
+    with_isa([&](auto isa) {
+      scratch = at::empty({pair_bias_scratch<isa>(args)}, x.options());
+      args.scratch = scratch.mutable_data_ptr<T>();
+      f(isa);
+    });
+  }
+};
+
+template <class T>
+at::Tensor forward_cpu(const PairBiasTensors& in, at::ScalarType type) {
+  CpuProblem<T> p(in);
+  const at::Tensor y =
+      at::empty({p.x.size(0), p.weight.size(0), p.x.size(1), p.x.size(2)}, p.x.options());
+  p.args.y = y.mutable_data_ptr<T>();
+  p.run([&](auto isa) { pair_bias_forward<isa>(p.args); });
+  return y.to(type);
+}
+
+template <class T>
+variable_list backward_cpu(const PairBiasTensors& in, const at::Tensor& d_y) {
+  CpuProblem<T> p(in);
+  const at::Tensor dy = d_y.to(p.kType).contiguous();
+  const auto like = [](const at::Tensor& x) { return x.defined() ? at::empty_like(x) : x; };
+  variable_list d = {like(p.x), like(p.norm_weight), like(p.norm_bias), like(p.weight)};
+  p.args.dy = dy.const_data_ptr<T>();
+  p.args.dx = d[0].mutable_data_ptr<T>();
+  p.args.d_norm_weight = d[1].mutable_data_ptr<T>();
+  if (d[2].defined()) p.args.d_norm_bias = d[2].mutable_data_ptr<T>();
+  p.args.d_weight = d[3].mutable_data_ptr<T>();
+  p.run([&](auto isa) { pair_bias_backward<isa>(p.args); });
+  return d;
+}
+
+at::Tensor forward_on_device(const PairBiasTensors& in) {
+  const at::ScalarType type = product_type(in.norm_weight);
+#ifdef RIBO_CUDA_VERSION
+  if (pair_bias_fits_cuda(in, type)) return pair_bias_forward_on_cuda(in, type);
+#endif
+  if (!fits_cpu(in)) return by_aten(in.pair, in.norm_weight, in.norm_bias, in.weight);
+  return type == at::kDouble ? forward_cpu<double>(in, type) : forward_cpu<float>(in, type);
+}
+
+variable_list backward_on_device(const PairBiasTensors& in, const at::Tensor& d_y) {
+#ifdef RIBO_CUDA_VERSION
+  if (pair_bias_fits_cuda(in, d_y.scalar_type())) return pair_bias_backward_on_cuda(in, d_y);
+#endif
+  if (!fits_cpu(in)) return backward_by_aten(in, d_y);
+  return d_y.scalar_type() == at::kDouble ? backward_cpu<double>(in, d_y)
+                                          : backward_cpu<float>(in, d_y);
 }
 
 struct PairBias : torch::autograd::Function<PairBias> {
@@ -32,36 +127,19 @@ struct PairBias : torch::autograd::Function<PairBias> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& pair,
                             const at::Tensor& norm_weight,
                             const std::optional<at::Tensor>& norm_bias, const at::Tensor& weight) {
-    const at::Tensor bias = norm_bias.value_or(at::Tensor());
-    ctx->save_for_backward({pair, norm_weight, bias, weight});
-#ifdef RIBO_CUDA_VERSION
-    const PairBiasTensors in{pair, norm_weight, bias, weight};
-    if (const auto type = product_type(norm_weight); pair_bias_fits_cuda(in, type)) {
-      return pair_bias_forward_on_cuda(in, type);
-    }
-#endif
-    return compute(pair, norm_weight, bias, weight);
+    const PairBiasTensors in{pair, norm_weight, norm_bias.value_or(at::Tensor()), weight};
+    ctx->save_for_backward({in.pair, in.norm_weight, in.norm_bias, in.weight});
+    return forward_on_device(in);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     refuse_second_derivative(kOp);
     const variable_list saved = ctx->get_saved_variables();
-#ifdef RIBO_CUDA_VERSION
-    const PairBiasTensors in{saved[0], saved[1], saved[2], saved[3]};
-    if (pair_bias_fits_cuda(in, grads[0].scalar_type())) {
-      return pair_bias_backward_on_cuda(in, grads[0]);
+    variable_list d = backward_on_device({saved[0], saved[1], saved[2], saved[3]}, grads[0]);
+    for (size_t i = 0; i < d.size(); ++i) {
+      if (d[i].defined()) d[i] = d[i].to(saved[i].scalar_type());
     }
-#endif
-    const at::AutoGradMode enable(true);
-    variable_list inputs;  // copies of the arguments outside the graph
-    for (const at::Tensor& x : saved) {
-      inputs.push_back(x.defined() ? x.detach().set_requires_grad(true) : x);
-    }
-    const at::Tensor y = compute(inputs[0], inputs[1], inputs[2], inputs[3]);
-    torch::autograd::backward({y}, {grads[0].to(y.scalar_type())});
-    variable_list out;
-    for (const at::Tensor& x : inputs) out.push_back(x.defined() ? x.grad() : at::Tensor());
-    return out;
+    return d;
   }
 };
 

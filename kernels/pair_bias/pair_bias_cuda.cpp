@@ -85,9 +85,7 @@ torch::autograd::variable_list pair_bias_backward_on_cuda(const PairBiasTensors&
   backward.d_weight = d_weight.mutable_data_ptr<float>();
   backward.scratch = scratch.mutable_data_ptr<float>();
   expect_success(kOp, cuda_pair_bias_backward(backward, c10::cuda::getCurrentCUDAStream()));
-  return {dx, d_norm_weight.to(in.norm_weight.scalar_type()),
-          d_norm_bias.defined() ? d_norm_bias.to(in.norm_bias.scalar_type()) : d_norm_bias,
-          d_weight.to(in.weight.scalar_type())};
+  return {dx, d_norm_weight, d_norm_bias, d_weight};
 }
 
 }  // namespace ribo::kernels

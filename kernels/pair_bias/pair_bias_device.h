@@ -19,7 +19,7 @@ struct PairBiasTensors {
 bool pair_bias_fits_cuda(const PairBiasTensors& in, at::ScalarType type);
 
 at::Tensor pair_bias_forward_on_cuda(const PairBiasTensors& in, at::ScalarType type);
-/// In the arguments' order and types; undefined for what is undefined.
+/// In the arguments' order, those of weights in float32; undefined for what is undefined.
 torch::autograd::variable_list pair_bias_backward_on_cuda(const PairBiasTensors& in,
                                                           const at::Tensor& d_y);
 #endif

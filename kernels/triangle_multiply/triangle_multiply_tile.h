@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/gemm.h"
+#include "common/moments.h"
 #include "common/parallel.h"
 #include "triangle_multiply/triangle_multiply_cpu.h"
 
@@ -77,41 +78,6 @@ View<T> view(const TriangleSizes& s, const Place& at, const T* x, T* rows) {
   });
   for (int64_t t = at.count; t < kTile; ++t) std::memset(rows + t * stride, 0, sizeof(T) * stride);
   return {rows, stride};
-}
-
-inline constexpr double kEpsilon = 1e-5;
-
-template <class T>
-[[gnu::always_inline]] inline Vec<T> inverse_deviation(Vec<T> variance) {
-  for (int i = 0; i < lanes<T>; ++i) {
-    variance[i] = T{1} / std::sqrt(variance[i] + static_cast<T>(kEpsilon));
-  }
-  return variance;
-}
-
-/// Mean and 1 / deviation of n channels for two vectors of positions; `stride` elements from
-/// channel to channel.
-template <class T, class S>
-[[gnu::always_inline]] inline void moments(const S* x, int64_t n, int64_t stride, T* mean,
-                                           T* scale) {
-  const T share = T{1} / static_cast<T>(n);
-  Vec<T> a{}, b{};
-  for (int64_t c = 0; c < n; ++c) {
-    a += load(x + c * stride);
-    b += load(x + c * stride + lanes<T>);
-  }
-  const Vec<T> mean_a = a * share, mean_b = b * share;
-  a = b = Vec<T>{};
-  for (int64_t c = 0; c < n; ++c) {
-    const Vec<T> da = load(x + c * stride) - mean_a;
-    const Vec<T> db = load(x + c * stride + lanes<T>) - mean_b;
-    a += da * da;
-    b += db * db;
-  }
-  store<T>(mean, mean_a);
-  store<T>(mean + lanes<T>, mean_b);
-  store<T>(scale, inverse_deviation<T>(a * share));
-  store<T>(scale + lanes<T>, inverse_deviation<T>(b * share));
 }
 
 /// sigmoid(x) and 1 - sigmoid(x), each to its own relative precision.
