@@ -2,12 +2,12 @@
 //
 // With dy' = dy silu(z), a = exp(delta A) and g[t] = dLoss/dh[t] = C[t] dy'[t] + a[t+1] g[t+1]:
 //   dC = dy' h, dB = g delta u (both summed over the group's channels), d(delta A) = g a h[t-1].
-// The states are recomputed a tile at a time from the checkpoints, forwards; then the tile is
-// walked through backwards.
+// A warp takes the chunks from the last to the first. It walks through a chunk forwards from its
+// checkpoint and keeps the state before each group of steps; then through the groups from the last,
+// each once more forwards, with decays and states in registers, and back.
 #pragma once
 
-#include "common/mma.cuh"
-#include "selective_scan/selective_scan_tile.cuh"
+#include "selective_scan/selective_scan_warp.cuh"
 
 namespace ribo::kernels {
 
@@ -16,329 +16,450 @@ template <class Io>
 struct Parts {
   Rows<Io> du, ddelta, dz;
   Real<Io>* d_initial_state;
-  /// [tiles, B, strides, G, N, kLanes]: dB and dC of each block's channels at a stride's steps;
-  /// WarpSums says where.
+  /// [tiles, B, strides, G, kChunk, 2, all states]: dB and dC of each block's channels.
   Real<Io>* coefficients;
   /// [B, segments, N + 2, D]: dA, dD, d(delta_bias).
   Real<Io>* channel;
 };
 
-template <class Io>
-__host__ __device__ inline Shared<Io> backward_shared(int64_t states) {
-  // log2(e) A, what goes from tile to tile and dA, two blocks of states from checkpoints; delta,
-  // delta u, dy', and dLoss/dx and dLoss/d(delta A) of each warp; u, delta, z, dy and the ungated
-  // y twice.
-  return {3 * states + 2 * (states < kStateBlock ? states : kStateBlock), 2, 3 + 2 * kWays,
-          2 * 5 + Coefficients<Io, 2>::kTiles};
+/// Where of [rows, all states] the states of a multiple of kStates are put, so that lanes that
+/// write neighbouring rows do so to different banks.
+template <class L>
+__device__ inline int banked(int row, int state) {
+  return row * L::kAllStates + (state + row / 2 * L::kStates) % L::kAllStates;
 }
 
-/// Sums of `value` over the lanes that differ from this one in kCount bits' worth of lane numbers,
-/// kMask the lowest: a lane gets the sum of one of the values. Each exchange halves what a lane
-/// answers for: 31 for 32 values, where one sum after the other would take 160.
-template <int kCount, int kMask, class T, int kSize>
-__device__ inline T halve(T (&value)[kSize]) {
-  if constexpr (kCount == 1) {
-    return value[0];
-  } else {
-    constexpr int kHalf = kCount / 2;
-    const bool upper = threadIdx.x & (kHalf * kMask);
-#pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      const T keep = upper ? value[i + kHalf] : value[i];
-      const T give = upper ? value[i] : value[i + kHalf];
-      value[i] = keep + __shfl_xor_sync(~0u, give, kHalf * kMask);
-    }
-    return halve<kHalf, kMask>(value);
-  }
-}
-
-/// Sums of 2 kSteps numbers over a warp's lanes: step i's parts of dB and of dC.
-template <class Io, class = void>
-class WarpSums {
+/// Sums over a warp's columns of dB and dC at the steps of a group. `sums` is [kGroup, 2, all
+/// states], banked(); `state` the lane's first one.
+template <class Io, class L, class = void>
+class ColumnSums {
  public:
   using T = Real<Io>;
-  /// From the last step to the first, or from any even one.
-  __device__ void add(int i, T d_b, T d_c) { value_[i] = d_b, value_[kSteps + i] = d_c; }
-  /// Every lane gets one of the sums.
-  __device__ T mine() { return halve<kLanes, 1>(value_); }
-  /// The lane that gets step i's sum for dB; that for dC is kOfC lanes on.
-  __device__ static int lane_of(int i) { return i; }
-  static constexpr int kOfC = kSteps;
+  __device__ ColumnSums(T* sums, int state) : sums_(sums), state_(state) {}
+  /// The lane's states s and s + 1; from the last step to the first.
+  __device__ void add(int s, int j, const T* d_b, const T* d_c) {
+    T(&values)[8] = values_[s / 2];
+    const int i = j % 2 * 4;
+    values[i] = d_b[0], values[i + 1] = d_b[1], values[i + 2] = d_c[0], values[i + 3] = d_c[1];
+    if (j % 2 == 1) return;
+    scatter_sums<8, L::kColumns, 1>(values);
+#pragma unroll
+    for (int v = 0; v < kMine; ++v) {
+      const int mine = static_cast<int>(threadIdx.x) % L::kColumns * kMine + v;
+      sums_[banked<L>((j + mine / 4) * 2 + mine / 2 % 2, state_) + s + mine % 2] = values[v];
+    }
+  }
+  __device__ void finish() {}
 
  private:
-  T value_[2 * kSteps] = {};
+  static constexpr int kMine = 8 / L::kColumns;
+
+  T* const sums_;
+  const int state_;
+  T values_[L::kStates / 2][8];
 };
 
-/// Where results are 16 bits wide, with the tensor cores: their TF32 keeps more. Two steps' numbers
-/// are a lane's share of A, and B has ones where it puts the sum over four lanes of each step into
-/// a column of its own. The eight fours are left to exchanges: 7 instead of 31.
-template <class Io>
-class WarpSums<Io, std::enable_if_t<sizeof(Io) == 2>> {
+/// Where results are 16 bits wide, with the tensor cores: their TF32 keeps more. A step's numbers
+/// are a lane's share of A, and B has ones where it puts their sums over four lanes into columns of
+/// the step's own. One exchange adds the other four.
+template <class Io, class L>
+class ColumnSums<Io, L, std::enable_if_t<sizeof(Io) == 2 && L::kColumns == 8>> {
  public:
-  __device__ void add(int i, float d_b, float d_c) {
-    if (i % 2 == 1) {
-      odd_b_ = d_b, odd_c_ = d_c;
-      return;
+  __device__ ColumnSums(float* sums, int state) : sums_(sums), state_(state) {}
+  __device__ void add(int s, int j, const float* d_b, const float* d_c) {
+    float(&fours)[4] = fours_[s / 2];
+    const int row = static_cast<int>(threadIdx.x) % 32 / 4;
+    const uint32_t even = row % 2 == 0 ? kOne : 0, odd = kOne - even;
+    const uint32_t b[2] = {row / 2 == j ? even : 0, row / 2 == j ? odd : 0};
+    mma_16x8x8_tf32(fours, {bits(d_b[0]), bits(d_c[0]), bits(d_b[1]), bits(d_c[1])}, b);
+    if (j > 0) return;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float keep = of_c() ? fours[2 + i] : fours[i], give = of_c() ? fours[i] : fours[2 + i];
+      mine_.v[s + i] = keep + __shfl_xor_sync(~0u, give, 4);
     }
-    const auto column = threadIdx.x % 32 / 4;
-    const uint32_t b[2] = {column == static_cast<unsigned>(i) % 8 ? kOne : 0,
-                           column == static_cast<unsigned>(i) % 8 + 1 ? kOne : 0};
-    mma_16x8x8_tf32(fours_[i / 8], {bits(d_b), bits(d_c), bits(odd_b_), bits(odd_c_)}, b);
   }
-  // A lane has, of eight steps, those that its number's last two bits choose, even and odd.
-  __device__ float mine() {
-    float value[8] = {fours_[0][0], fours_[0][1], fours_[0][2], fours_[0][3],
-                      fours_[1][0], fours_[1][1], fours_[1][2], fours_[1][3]};
-    return halve<8, 4>(value);
+  __device__ void finish() {
+    const int step = static_cast<int>(threadIdx.x) % 4;
+    *reinterpret_cast<Piece<float, L::kStates>*>(sums_ + banked<L>(step * 2 + of_c(), state_)) =
+        mine_;
   }
-  __device__ static int lane_of(int i) { return i / 8 * 16 + i % 2 * 4 + i % 8 / 2; }
-  static constexpr int kOfC = 8;
 
  private:
+  static_assert(L::kGroup == 4);
   static constexpr uint32_t kOne = 0x3f800000;
   // TF32 drops the last bits. bfloat16 results don't notice, float16's would.
   __device__ static uint32_t bits(float x) {
     return __float_as_uint(x) + (std::is_same_v<Io, __half> ? 0x1000 : 0);
   }
+  __device__ static bool of_c() { return threadIdx.x & 4; }
 
-  float fours_[2][4] = {};
-  float odd_b_ = 0, odd_c_ = 0;
+  float* const sums_;
+  const int state_;
+  float fours_[L::kStates / 2][4] = {};
+  Piece<float, L::kStates> mine_;
 };
+
+/// What a warp of the backward pass has of a group of steps in shared memory.
+template <class Io, class L>
+struct GroupDesk {
+  using T = Real<Io>;
+  template <class Element, int kCount>
+  using Tile = Piece<Element, kCount>[L::kGroup][L::kColumns];
+
+  Tile<T, 2 * L::kOfLane> drives;  // delta, delta u
+  Tile<T, L::kOfLane> d_scans;     // dy'
+  /// The state before the group; a lane reads what it wrote. Later what own_sums() adds.
+  Piece<T, L::kOfLane> start[L::kStates > L::kGroup ? L::kStates : L::kGroup][32];
+  alignas(16) T sums[L::kGroup][2][L::kAllStates];  // of dB and dC over the warp's channels
+  alignas(16) Tile<Io, L::kOfLane> u[2];            // of this chunk and the next
+  Tile<Io, L::kOfLane> delta[2], dy, z, ungated;
+};
+
+/// What it has.
+template <class Io, class L>
+struct Desk {
+  using T = Real<Io>;
+  GroupDesk<Io, L> groups[L::kGroups];
+  Piece<T, L::kOfLane> skip[L::kColumns], bias[L::kColumns];
+  /// Parts of dD and of d(delta_bias); a lane reads what it wrote.
+  Piece<T, 2 * L::kOfLane> channel_sums[32];
+};
+
+/// The tensors of which a block has a Track.
+enum Tracked { kOfB, kOfC, kOfU, kOfDelta, kOfDy, kOfZ, kOfUngated, kTracked };
+
+/// What a block has.
+template <class Io, class L, bool kAligned>
+struct BackwardRoom {
+  using T = Real<Io>;
+  Track<const Io> in[kTracked];
+  Track<Io> of_du, of_ddelta, of_dz;
+  Track<T> checkpoints, parts;
+  alignas(16) typename Coefficients<Io, L, kAligned>::Turned coefficients;
+  typename Coefficients<Io, L, kAligned>::Copied copied;
+  Desk<Io, L> desks[L::kWarps];
+};
+
+/// own_sum() of each of a column's channels, through shared memory: half of the exchanges' time.
+/// Nobody needs what is in `rows` [kGroup].
+template <class L, class T>
+__device__ inline Piece<T, L::kOfLane> own_sums(Piece<T, L::kOfLane> (*rows)[32],
+                                                const T (&values)[L::kOfLane][L::kGroup]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int column = lane % L::kColumns, own = lane / L::kColumns % L::kGroup;
+  Piece<T, L::kOfLane> total{};
+#pragma unroll
+  for (int j = 0; j < L::kGroup; ++j) {
+#pragma unroll
+    for (int i = 0; i < L::kOfLane; ++i) total.v[i] = values[i][j];
+    rows[j][(lane + j * L::kColumns) % 32] = total;  // lanes read rows of their own: other banks
+  }
+  __syncwarp();
+  total = rows[own][(column + own * L::kColumns) % 32];
+#pragma unroll
+  for (int share = 1; share < L::kShares; ++share) {
+    const auto more = rows[own][(column + (share + own) * L::kColumns) % 32];
+#pragma unroll
+    for (int i = 0; i < L::kOfLane; ++i) total.v[i] += more.v[i];
+  }
+  __syncwarp();
+  return total;
+}
+
+/// Blocks of the backward pass that a multiprocessor has at once, and the states that a lane walks
+/// through at once. kFew: there are no more blocks; four states take registers, but reads are
+/// fewer.
+template <class Io, class L, bool kFew>
+inline constexpr int kBackwardBlocks = L::kGroup > 4 || sizeof(Io) > 4 ? 1
+                                       : kFew                          ? 2
+                                       : sizeof(Io) == 4               ? 3
+                                                                       : 4;
+template <bool kFew>
+inline constexpr int kAtOnce = kFew ? 4 : 2;
 
 /// `carries` [B, segments, N, D]: the gradient that enters each segment from behind; where that is
 /// null, there is one segment and `d_last_state` [B, D, N] enters (null: zero). `ungated`: y before
 /// the gate, wanted where there is one.
-template <class Io, bool kPieces>
-__global__ void __launch_bounds__(kScanThreads, sizeof(Real<Io>) == 4 ? 3 : 1)
+template <class Io, class L, bool kAligned, bool kFew>
+__global__ void __launch_bounds__(L::kThreads, kBackwardBlocks<Io, L, kFew>)
     scan_backward_kernel(const Problem<Io> p, const Rows<const Io> dy, const Rows<const Io> ungated,
                          const Real<Io>* carries, const Real<Io>* d_last_state,
                          const Parts<Io> out) {
   using T = Real<Io>;
-  const Place<Io> at(p);
-  constexpr int kTile = Place<Io>::kTile, kArray = kLanes * kRow;
-  Walk* const walks = shared_walks();
-  T* const rates = shared_reals<Io>() + at.lane;  // log2(e) A
-  T* const carry = rates + p.states * kLanes;     // what goes from tile to tile
-  T* const d_rates = carry + p.states * kLanes;
-  const int start_size = min(p.states, kStateBlock) * kLanes;
-  T* start = shared_reals<Io>() + 3 * p.states * kLanes;  // states before the tile
-  T* next_start = start + start_size;
-  T* const shared = next_start + start_size;
-  T* const deltas = shared + Coefficients<Io, 2>::kElements;
-  T* const xs = deltas + kArray;
-  T* const d_scans = xs + kArray;
-  T* const d_xs = d_scans + kArray;
-  T* const d_decays = d_xs + kWays * kArray;
-  Io* current = reinterpret_cast<Io*>(d_decays + kWays * kArray);
-  Io* next = current + 5 * kTile;
-  Io* const copied = next + 5 * kTile;
+  constexpr int kOfLane = L::kOfLane, kStates = L::kStates, kGroup = L::kGroup;
+  constexpr int kAtOnce = kernels::kAtOnce<kFew>;
+  const Spot<Io, L, kAligned> at(p);
+  auto& room = *shared_memory<BackwardRoom<Io, L, kAligned>>();
+  Desk<Io, L>& desk = room.desks[at.warp];
+  constexpr int kSums = kChunk * 2 * L::kAllStates;  // of a chunk for dB and dC
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t outer = at.batch * p.segments + at.segment;
-  for (int n = at.way; n < p.states; n += kWays) {
-    T g = 0;
-    if (at.active && carries) {
-      g = carries[at.by_row(outer, p.states, n)];
-    } else if (at.active && d_last_state) {
-      g = d_last_state[at.by_channel(n)];
-    }
-    rates[n * kLanes] = p.A[at.channel * p.states + n] * static_cast<T>(kLog2E);
-    carry[n * kLanes] = g;
-    d_rates[n * kLanes] = 0;
-  }
-  const T skip = p.D ? p.D[at.channel] : T{0};
-  const T bias = p.delta_bias ? p.delta_bias[at.channel] : T{0};
-  T d_skip = 0, d_bias = 0;
 
-  enum { kB, kC, kDy, kU, kDelta, kZ, kUngated, kDu, kDdelta, kDz };
-  if (threadIdx.x == 0) {
-    walks[kB] = at.walk(p.B, at.group * p.states), walks[kC] = at.walk(p.C, at.group * p.states);
-    walks[kU] = at.walk(p.u, at.first), walks[kDelta] = at.walk(p.delta, at.first);
-    walks[kDy] = at.walk(dy, at.first), walks[kZ] = at.walk(p.z, at.first);
-    walks[kUngated] = at.walk(ungated, at.first), walks[kDu] = at.walk(out.du, at.first);
-    walks[kDdelta] = at.walk(out.ddelta, at.first), walks[kDz] = at.walk(out.dz, at.first);
-  }
-  __syncthreads();
-
-  Coefficients<Io, 2> coefficients(at, walks + kB, shared, copied);
-  // The states before the tile at t0, from n0 on, to next_start.
-  const auto fetch_start = [&](int t0, int n0) {
-    const int64_t stride = at.batch * p.strides + t0 / kSteps;
-    const T* from = p.checkpoints + at.by_row(stride, p.states, n0 + at.way);
-    for (int n = at.way; n < min(p.states - n0, kStateBlock); n += kWays) {
-      __pipeline_memcpy_async(next_start + n * kLanes + at.lane, from, sizeof(T));
-      from += static_cast<int64_t>(kWays) * p.channels;
+  T g[kOfLane][kStates] = {}, rate[kOfLane][kStates] = {}, d_rate[kOfLane][kStates] = {};
+  at.each_state([&](int i, int s, int n) {
+    if (carries) {
+      g[i][s] = carries[at.by_row(outer, p.states, n, i)];
+    } else if (d_last_state) {
+      g[i][s] = d_last_state[at.by_channel(n, i)];
     }
-  };
-  const auto fetch = [&](int t0) {
-    if (t0 < at.begin) return;
-    at.template load<kPieces, 5>(walks + kDy, p.z.data ? 5 : 3, t0, next);
-    fetch_start(t0, 0);
-    coefficients.template fetch<kPieces>(t0, 0);
-    __pipeline_commit();
-  };
-  // The gradients of u, delta and z of the tile at t0 lie where these did.
-  const auto store = [&](int t0, const Io* tile) {
-    at.template store<kPieces, 3>(walks + kDu, p.z.data ? 3 : 2, t0, tile + kTile);
-  };
-  fetch(at.last_tile());
-  for (int t0 = at.last_tile(); t0 >= at.begin; t0 -= kSteps) {
-    exchange(current, next);
-    exchange(start, next_start);
-    __pipeline_wait_prior(0);
-    __syncthreads();
-    if (t0 < at.last_tile()) store(t0 + kSteps, next);
-    coefficients.turn();
-    Quad<T> own_delta = at.step_sizes(current + 2 * kTile, t0, bias), own_d_scan = at.get(current);
-    Quad<T> own_x = at.get(current + kTile);
+    rate[i][s] = p.A[static_cast<int64_t>(at.channel + i) * p.states + n] * static_cast<T>(kLog2E);
+  });
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) own_x.v[i] *= own_delta.v[i];
-    if (p.z.data) {
-      const Quad<T> z = at.get(current + 3 * kTile), of_scan = at.get(current + 4 * kTile);
-      Quad<T> d_z;
-#pragma unroll
-      for (int i = 0; i < kOwn; ++i) {
-        const T s = sigmoid(z.v[i]);
-        d_z.v[i] = own_d_scan.v[i] * of_scan.v[i] * s * (1 + z.v[i] * (1 - s));
-        own_d_scan.v[i] *= z.v[i] * s;
-      }
-      at.put(current + 3 * kTile, d_z);
-    }
-    at.own_steps(deltas) = own_delta;
-    at.own_steps(xs) = own_x;
-    at.own_steps(d_scans) = own_d_scan;
-    __syncthreads();
+  for (int i = 0; i < kOfLane; ++i) {
+    desk.skip[at.column].v[i] = p.D ? p.D[at.channel_of(i)] : T{0};
+    desk.bias[at.column].v[i] = p.delta_bias ? p.delta_bias[at.channel_of(i)] : T{0};
+  }
+  desk.channel_sums[lane] = {};
 
-    // Sums over the warp's states: dLoss/dx, and log2(e) times the part of dLoss/ddelta that comes
-    // through the decay.
-    T delta[kSteps], x[kSteps], d_x[kSteps] = {}, d_decay[kSteps] = {};
-    at.read(deltas, delta);
-    at.read(xs, x);
-    const Quad<T>* const d_scan = at.steps(d_scans);
-    const int quads = (at.end - t0 + 3) / 4;
-    const int64_t stride = at.batch * p.strides + t0 / kSteps;
-    const int64_t part = (static_cast<int64_t>(at.tile) * p.batch * p.strides + stride) * p.groups;
-    T* sums = out.coefficients + ((part + at.group) * p.states + at.way) * kLanes + at.lane;
-    for (int n0 = 0; n0 < p.states; n0 += kStateBlock) {
-      if (n0 > 0) {
-        exchange(start, next_start);
-        __pipeline_wait_prior(0);
-        __syncthreads();
-        coefficients.turn();
-        __syncthreads();
+  if (at.end > at.begin) {
+    if (threadIdx.x == 0) {
+      room.in[kOfB] = at.track(p.B), room.in[kOfC] = at.track(p.C);
+      room.in[kOfU] = at.track(p.u), room.in[kOfDelta] = at.track(p.delta);
+      room.in[kOfDy] = at.track(dy), room.in[kOfZ] = at.track(p.z);
+      room.in[kOfUngated] = at.track(ungated);
+      room.of_du = at.track(out.du), room.of_ddelta = at.track(out.ddelta);
+      room.of_dz = at.track(out.dz);
+      room.checkpoints = at.checkpoints();
+      const int64_t part = static_cast<int64_t>(at.tile) * p.batch + at.batch;
+      room.parts = {out.coefficients + (part * p.strides * p.groups + at.group) * kSums,
+                    p.groups * kSums * static_cast<int>(sizeof(T))};
+    }
+    __syncthreads();
+    const int last = at.last_chunk();
+    const int limit = at.limit(&room);
+    const Coefficients<Io, L, kAligned> copies(at, room.copied);
+    const auto fetch = [&](int t0, int into) {
+      if (t0 < at.begin) return;
+      at.copy(room.in[kOfU], t0, [&](int k) { return desk.groups[k].u[into]; });
+      at.copy(room.in[kOfDelta], t0, [&](int k) { return desk.groups[k].delta[into]; });
+      at.copy(room.in[kOfDy], t0, [&](int k) { return desk.groups[k].dy; });
+      if (p.z.data) {
+        at.copy(room.in[kOfZ], t0, [&](int k) { return desk.groups[k].z; });
+        at.copy(room.in[kOfUngated], t0, [&](int k) { return desk.groups[k].ungated; });
       }
-      const int to = min(n0 + kStateBlock, p.states);
-      if (to < p.states) {
-        fetch_start(t0, to);
-        coefficients.template fetch<kPieces>(t0, to);
-        __pipeline_commit();
-      } else {
-        fetch(t0 - kSteps);
+      copies.fetch(room.in[copies.of_c() ? kOfC : kOfB], t0);
+      __pipeline_commit();
+    };
+    fetch(last, 0);
+    int parity = 0;
+    for (int t0 = last; t0 >= at.begin; t0 -= kChunk, parity ^= 1) {
+      const int groups = at.groups(t0);
+      T h[kOfLane][kStates];
+      at.kept(room.checkpoints, t0, h);
+      __pipeline_wait_prior(0);
+      __syncwarp();
+      copies.turn(room.in[copies.of_c() ? kOfC : kOfB], t0, room.coefficients);
+#pragma unroll 2
+      for (int k = 0; k < groups; ++k) {
+        const int t = t0 + k * kGroup + at.own();
+        auto& group = desk.groups[k];
+        T delta[kOfLane], u[kOfLane], d_scan[kOfLane];
+        at.step_sizes(group.delta[parity][at.own()][at.column], t, desk.bias[at.column].v, delta);
+        unpack(group.u[parity][at.own()][at.column], u);
+        unpack(group.dy[at.own()][at.column], d_scan);
+        if (p.z.data) {
+          T z[kOfLane], d_z[kOfLane];
+          unpack(group.z[at.own()][at.column], z);
+          unpack(group.ungated[at.own()][at.column], d_z);
+#pragma unroll
+          for (int i = 0; i < kOfLane; ++i) {
+            const T s = sigmoid(z[i]);
+            d_scan[i] *= s;
+            d_z[i] *= d_scan[i] * (1 + z[i] * (1 - s));
+            d_scan[i] *= z[i];
+          }
+          at.write(room.of_dz, t, limit, d_z);
+        }
+        Piece<T, 2 * kOfLane> drive;
+        Piece<T, kOfLane> of_scan;
+#pragma unroll
+        for (int i = 0; i < kOfLane; ++i) {
+          drive.v[i] = delta[i], drive.v[kOfLane + i] = delta[i] * u[i];
+          of_scan.v[i] = t < at.end && i < at.channels ? d_scan[i] : T{0};
+        }
+        group.drives[at.own()][at.column] = drive;
+        group.d_scans[at.own()][at.column] = of_scan;
       }
-      const auto states = [&](auto full) {
-        constexpr bool kFull = decltype(full)::value;
-        for (int n = n0 + at.way; n < to; n += kWays) {
-          const Quad<T>* b = reinterpret_cast<const Quad<T>*>(shared + (n - n0) * kRow);
-          const Quad<T>* c = b + kStateBlock * kRow / 4;
-          const T rate = rates[n * kLanes], h0 = start[(n - n0) * kLanes + at.lane];
-          T g = carry[n * kLanes], d_rate = d_rates[n * kLanes];
-          T decay[kSteps], h[kSteps];
-          T state = h0;
-          each_step<kFull, false>(quads, [&](int i) {
-            decay[i] = power_of_2(delta[i] * rate);
-            state = decay[i] * state + x[i] * b[i / 4].v[i % 4];
-            h[i] = state;
-          });
-          WarpSums<Io> sum;
-          each_step<kFull, true>(quads, [&](int i) {
-            const T d_y = d_scan[i / 4].v[i % 4];
-            g += c[i / 4].v[i % 4] * d_y;
-            d_x[i] += g * b[i / 4].v[i % 4];
-            sum.add(i, g * x[i], h[i] * d_y);
-            g *= decay[i];
-            const T d_exponent = g * (i > 0 ? h[i - 1] : h0);
-            d_decay[i] += d_exponent * rate;
-            d_rate += d_exponent * delta[i];
-          });
-          carry[n * kLanes] = g;
-          d_rates[n * kLanes] = d_rate;
-          *sums = sum.mine();
-          sums += kWays * kLanes;
+      // B and C are there, and the sums of the chunk before have been read.
+      __syncthreads();
+      fetch(t0 - kChunk, parity ^ 1);
+
+      const T* const coefficients = &room.coefficients[0][0][at.state()];
+      // h after step j of group k.
+      const auto advance = [&](int k, int j) {
+        const auto drive = desk.groups[k].drives[j][at.column];
+        const auto b = *reinterpret_cast<const Piece<T, kStates>*>(
+            coefficients + (k * kGroup + j) * L::kAllStates);
+#pragma unroll
+        for (int s = 0; s < kStates; ++s) {
+#pragma unroll
+          for (int i = 0; i < kOfLane; ++i) {
+            h[i][s] = power_of_2(drive.v[i] * rate[i][s]) * h[i][s] + drive.v[kOfLane + i] * b.v[s];
+          }
         }
       };
-      if (quads >= kSteps / 4) {
-        states(std::true_type{});
-      } else {
-        states(std::false_type{});
+      const auto leave = [&](int k) {
+#pragma unroll
+        for (int s = 0; s < kStates; ++s) {
+          Piece<T, kOfLane> start;
+#pragma unroll
+          for (int i = 0; i < kOfLane; ++i) start.v[i] = h[i][s];
+          desk.groups[k].start[s][lane] = start;
+        }
+      };
+      leave(0);
+#pragma unroll 1
+      for (int k = 1; k < groups; ++k) {
+#pragma unroll
+        for (int j = 0; j < kGroup; ++j) advance(k - 1, j);
+        leave(k);
+      }
+#pragma unroll 1
+      for (int k = groups - 1; k >= 0; --k) {
+        auto& group = desk.groups[k];
+        ColumnSums<Io, L> sums(&group.sums[0][0][0], at.state());
+        T d_x[kOfLane][kGroup] = {}, d_decay[kOfLane][kGroup] = {};
+#pragma unroll
+        for (int s0 = 0; s0 < kStates; s0 += kAtOnce) {
+          T decay[kGroup][kAtOnce][kOfLane], state[kGroup + 1][kAtOnce][kOfLane];
+#pragma unroll
+          for (int s = 0; s < kAtOnce; ++s) {
+            const auto start = group.start[s0 + s][lane];
+#pragma unroll
+            for (int i = 0; i < kOfLane; ++i) state[0][s][i] = start.v[i];
+          }
+          const T* const of_b = coefficients + k * kGroup * L::kAllStates + s0;
+          const T* const of_c = of_b + kChunk * L::kAllStates;
+          using Few = Piece<T, kAtOnce>;
+#pragma unroll
+          for (int j = 0; j < kGroup; ++j) {
+            const auto drive = group.drives[j][at.column];
+            const auto b = *reinterpret_cast<const Few*>(of_b + j * L::kAllStates);
+#pragma unroll
+            for (int s = 0; s < kAtOnce; ++s) {
+#pragma unroll
+              for (int i = 0; i < kOfLane; ++i) {
+                decay[j][s][i] = power_of_2(drive.v[i] * rate[i][s0 + s]);
+                state[j + 1][s][i] =
+                    decay[j][s][i] * state[j][s][i] + drive.v[kOfLane + i] * b.v[s];
+              }
+            }
+          }
+          if (!kFew) __syncwarp();  // or the compiler reads ahead what then has no registers
+#pragma unroll
+          for (int j = kGroup - 1; j >= 0; --j) {
+            const auto drive = group.drives[j][at.column];
+            const auto d_scan = group.d_scans[j][at.column];
+            const auto b = *reinterpret_cast<const Few*>(of_b + j * L::kAllStates);
+            const auto c = *reinterpret_cast<const Few*>(of_c + j * L::kAllStates);
+            T d_b[kAtOnce] = {}, d_c[kAtOnce] = {};
+#pragma unroll
+            for (int s = 0; s < kAtOnce; ++s) {
+#pragma unroll
+              for (int i = 0; i < kOfLane; ++i) {
+                T& carry = g[i][s0 + s];
+                carry += c.v[s] * d_scan.v[i];
+                d_x[i][j] += carry * b.v[s];
+                d_b[s] += carry * drive.v[kOfLane + i];
+                d_c[s] += state[j + 1][s][i] * d_scan.v[i];
+                carry *= decay[j][s][i];
+                const T d_exponent = carry * state[j][s][i];
+                d_decay[i][j] += d_exponent * rate[i][s0 + s];
+                d_rate[i][s0 + s] += d_exponent * drive.v[i];
+              }
+            }
+#pragma unroll
+            for (int s = 0; s < kAtOnce; s += 2) sums.add(s0 + s, j, d_b + s, d_c + s);
+          }
+        }
+        sums.finish();
+
+        const int t = t0 + k * kGroup + at.own();
+        const auto drive = group.drives[at.own()][at.column];
+        const auto d_scan = group.d_scans[at.own()][at.column];
+        T u[kOfLane], raw[kOfLane], d_u[kOfLane], d_delta[kOfLane];
+        unpack(group.u[parity][at.own()][at.column], u);
+        unpack(group.delta[parity][at.own()][at.column], raw);
+        const auto skip = desk.skip[at.column], bias = desk.bias[at.column];
+        const auto of_x = own_sums<L>(group.start, d_x);
+        const auto of_decay = own_sums<L>(group.start, d_decay);
+        auto channel_sums = desk.channel_sums[lane];
+#pragma unroll
+        for (int i = 0; i < kOfLane; ++i) {
+          d_u[i] = drive.v[i] * of_x.v[i] + skip.v[i] * d_scan.v[i];
+          channel_sums.v[i] += d_scan.v[i] * u[i];
+          d_delta[i] = u[i] * of_x.v[i] + of_decay.v[i] * static_cast<T>(1 / kLog2E);
+          d_delta[i] *= sigmoid(p.delta_softplus ? raw[i] + bias.v[i] : T(1e9));
+          channel_sums.v[kOfLane + i] += t < at.end ? d_delta[i] : T{0};
+        }
+        desk.channel_sums[lane] = channel_sums;
+        at.write(room.of_du, t, limit, d_u);
+        at.write(room.of_ddelta, t, limit, d_delta);
+      }
+
+      __syncthreads();
+      // The block's sums.
+      using Sums = Piece<T, 4>;
+      constexpr int kOfGroup = kSums / L::kGroups;
+#pragma unroll
+      for (int n = 0; n < kSums / 4; n += L::kThreads) {
+        const int i = (n + static_cast<int>(threadIdx.x)) * 4;
+        const int row = i % kOfGroup / L::kAllStates, state = i % L::kAllStates;
+        const int from = banked<L>(row, state / L::kStates * L::kStates) + state % L::kStates;
+        Sums total{};
+#pragma unroll
+        for (int w = 0; w < L::kWarps; ++w) {
+          const T* const sums = &room.desks[w].groups[i / kOfGroup].sums[0][0][0];
+          const Sums more = *reinterpret_cast<const Sums*>(sums + from);
+#pragma unroll
+          for (int v = 0; v < 4; ++v) total.v[v] += more.v[v];
+        }
+        *reinterpret_cast<Sums*>(room.parts(t0 / kChunk, i)) = total;
       }
     }
-
-    at.leave(d_xs, d_x);
-    at.leave(d_decays, d_decay);
-    __syncthreads();
-    const Quad<T> of_x = at.sum(d_xs), of_decay = at.sum(d_decays);
-    own_delta = at.own_steps(deltas), own_d_scan = at.own_steps(d_scans);
-    const Quad<T> u = at.get(current + kTile), raw = at.get(current + 2 * kTile);
-    Quad<T> d_delta, d_u;
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      d_delta.v[i] = u.v[i] * of_x.v[i] + of_decay.v[i] * static_cast<T>(1 / kLog2E);
-      d_u.v[i] = own_delta.v[i] * of_x.v[i] + skip * own_d_scan.v[i];
-      d_skip += own_d_scan.v[i] * u.v[i];
-    }
-    if (p.delta_softplus) {
-#pragma unroll
-      for (int i = 0; i < kOwn; ++i) d_delta.v[i] *= sigmoid(raw.v[i] + bias);
-    }
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) d_bias += t0 + at.own() + i < at.end ? d_delta.v[i] : T{0};
-    at.put(current + 2 * kTile, d_delta);
-    at.put(current + kTile, d_u);
   }
-  __syncthreads();
-  if (at.end > at.begin) store(at.begin, current);
 
-  d_skip = at.sum_of_ways(d_skip, deltas);
-  d_bias = at.sum_of_ways(d_bias, deltas);
-  if (at.active) {
-    T* const d_channel = out.channel + at.by_row(outer, p.states + 2, 0);
-    for (int n = at.way; n < p.states; n += kWays) {
-      d_channel[static_cast<int64_t>(n) * p.channels] = d_rates[n * kLanes];
-    }
-    if (at.way == 0) {
-      d_channel[static_cast<int64_t>(p.states) * p.channels] = d_skip;
-      d_channel[static_cast<int64_t>(p.states + 1) * p.channels] = d_bias;
+  T* const d_channel = out.channel + outer * (p.states + 2) * p.channels + at.channel;
+#pragma unroll
+  for (int i = 0; i < 2 * kOfLane; ++i) {
+    T sum = desk.channel_sums[lane].v[i];
+#pragma unroll
+    for (int mask = L::kColumns; mask < L::kColumns * kGroup; mask *= 2)
+      sum += __shfl_xor_sync(~0u, sum, mask);
+    const int row = p.states + i / kOfLane, channel = i % kOfLane;
+    if (channel < at.channels && at.share == 0) {
+      d_channel[static_cast<int64_t>(row) * p.channels + channel] = sum;
     }
   }
+  at.each_state([&](int i, int s, int n) {
+    d_channel[static_cast<int64_t>(n) * p.channels + i] = d_rate[i][s];
+    if (out.d_initial_state && at.segment == 0) {
+      out.d_initial_state[at.by_channel(n, i)] = g[i][s];
+    }
+  });
   at.clear_padding(out.du);
   at.clear_padding(out.ddelta);
   if (p.z.data) at.clear_padding(out.dz);
-  if (out.d_initial_state && at.active && at.segment == 0) {
-    for (int n = at.way; n < p.states; n += kWays) {
-      out.d_initial_state[at.by_channel(n)] = carry[n * kLanes];
-    }
-  }
 }
 
 /// dB and dC [B, L, G, N] from the blocks' parts. A thread is one element of a part.
 template <class Io>
-__global__ void add_coefficients_kernel(const Problem<Io> p, const Real<Io>* parts, Io* dB,
-                                        Io* dC) {
-  const int64_t of_stride = static_cast<int64_t>(p.groups) * p.states * kLanes;
+__global__ void add_coefficients_kernel(const Problem<Io> p, int all_states, const Real<Io>* parts,
+                                        Io* dB, Io* dC) {
+  const int64_t of_stride = static_cast<int64_t>(p.groups) * kChunk * 2 * all_states;
   const int64_t count = static_cast<int64_t>(p.batch) * p.strides * of_stride;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  const int lane = static_cast<int>(i % kLanes);
-  int step = 0;
-  bool of_b = true;
-#pragma unroll
-  for (int j = 0; j < kSteps; ++j) {
-    const int lane_of_b = WarpSums<Io>::lane_of(j);
-    if (lane == lane_of_b || lane == lane_of_b + WarpSums<Io>::kOfC) {
-      step = j, of_b = lane == lane_of_b;
-    }
-  }
-  const int64_t stride = i / of_stride, b = stride / p.strides;
-  const int64_t t = stride % p.strides * kSteps + step;
-  if (t >= p.length) return;
+  const int n = static_cast<int>(i % all_states);
+  int64_t row = i / all_states;
+  Io* const gradient = row % 2 == 0 ? dB : dC;
+  row /= 2;
+  const int step = static_cast<int>(row % kChunk);
+  row /= kChunk;
+  const int64_t group = row % p.groups, stride = row / p.groups, b = stride / p.strides;
+  const int64_t t = stride % p.strides * kChunk + step;
+  if (t >= p.length || n >= p.states) return;
   const int64_t length = length_of(p.lengths, b, p.length);
   Real<Io> sum = 0;
   if (t < length) {
@@ -346,8 +467,7 @@ __global__ void add_coefficients_kernel(const Problem<Io> p, const Real<Io>* par
     for (int tile = 0; tile < p.tiles; ++tile) sum += parts[tile * count + i];
   }
   const int64_t position = t < length && p.reverse ? length - 1 - t : t;
-  const int64_t column = i % of_stride / kLanes;
-  (of_b ? dB : dC)[(b * p.length + position) * (of_stride / kLanes) + column] = narrow<Io>(sum);
+  gradient[((b * p.length + position) * p.groups + group) * p.states + n] = narrow<Io>(sum);
 }
 
 /// dA [D, N], dD and d(delta_bias) [D] from the parts [count, N + 2, D]. A thread is one (row, d).

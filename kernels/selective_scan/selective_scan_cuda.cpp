@@ -59,7 +59,7 @@ struct Problem {
   at::ScalarType io, real;
   CudaScanProblem problem{};
 
-  explicit Problem(const SelectiveScanArgs& a)
+  Problem(const SelectiveScanArgs& a, bool backward)
       : x(a), io(stored_type(a)), real(io == at::kDouble ? at::kDouble : at::kFloat) {
     for (at::Tensor* t : {&x.u, &x.delta, &x.z, &x.B, &x.C}) *t = with_rows(*t, io);
     for (at::Tensor* t : {&x.A, &x.D, &x.delta_bias, &x.initial_state}) {
@@ -79,7 +79,8 @@ struct Problem {
       throw Error(cat("selective_scan: A: ", p.states, " states in ", io,
                       " need more shared memory than this GPU has; use float32 or fewer states"));
     }
-    p.segments = cuda_scan_segments(p, device_attribute(kOp, cudaDevAttrMultiProcessorCount, x.u));
+    p.multiprocessors = device_attribute(kOp, cudaDevAttrMultiProcessorCount, x.u);
+    p.segments = cuda_scan_segments(p, backward);
   }
 
   at::Tensor empty(at::IntArrayRef shape, at::ScalarType type) const {
@@ -91,7 +92,7 @@ struct Problem {
 
 ScanOnDevice scan_forward_on_cuda(const SelectiveScanArgs& a, bool keep) {
   const c10::cuda::CUDAGuard device(a.u.device());
-  const Problem in(a);
+  const Problem in(a, false);
   CudaScanForward scan{in.problem};
   const at::Tensor y = in.empty(a.u.sizes(), in.io);
   const at::Tensor last_state = in.empty({scan.batch, scan.channels, scan.states}, in.real);
@@ -112,7 +113,7 @@ ScanOnDevice scan_forward_on_cuda(const SelectiveScanArgs& a, bool keep) {
 SelectiveScanArgs scan_backward_on_cuda(const SelectiveScanArgs& a, const ScanKept& kept,
                                         const at::Tensor& dy, const at::Tensor& dlast_state) {
   const c10::cuda::CUDAGuard device(a.u.device());
-  const Problem in(a);
+  const Problem in(a, true);
   CudaScanBackward scan{in.problem};
   const at::Tensor dy_rows =
       dy.defined() ? with_rows(dy, in.io) : at::zeros(a.u.sizes(), a.u.options().dtype(in.io));

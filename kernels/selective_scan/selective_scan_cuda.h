@@ -24,9 +24,11 @@ struct CudaScanRows {
 /// What both directions need. All pointers are device pointers.
 struct CudaScanProblem {
   CudaScanIo io = CudaScanIo::float32;
-  // 1 <= states <= 256, as far as cuda_scan_shared() fits the GPU; groups divides channels.
+  // 1 <= states <= 256, as far as cuda_scan_shared() fits the GPU; groups divides channels;
+  // channels x states < 2^28.
   int64_t batch = 0, length = 0, channels = 0, groups = 1, states = 1;
   bool delta_softplus = false, reverse = false;
+  int64_t multiprocessors = 1;  // of the GPU: how the work is cut depends on it
   /// Pieces of the sequence that are worked on at once: cuda_scan_segments(). The result does not
   /// depend on it, apart from rounding; forward and backward need not agree.
   int64_t segments = 1;
@@ -60,8 +62,8 @@ struct CudaScanBackward : CudaScanProblem {
   void* d_initial_state = nullptr;                            // Real [B, D, N]; may be null
 };
 
-/// How many segments fill a GPU of that many multiprocessors: 1 where batch x channels do.
-int64_t cuda_scan_segments(const CudaScanProblem& problem, int multiprocessors);
+/// How many segments fill the GPU: 1 where batch x channels do.
+int64_t cuda_scan_segments(const CudaScanProblem& problem, bool backward);
 
 /// Elements of `scratch`, for the problem's `segments`.
 int64_t cuda_scan_scratch(const CudaScanProblem& problem, bool backward);

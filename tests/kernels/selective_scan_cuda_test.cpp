@@ -66,9 +66,9 @@ void expect_same(const Args& a, at::ScalarType type, double tolerance) {
 }
 
 // Long sequences of few channels are worked on in segments, short ones of many are not.
-constexpr Size kSizes[] = {{1, 1, 1, 1, 1},       {2, 15, 3, 1, 2},     {2, 16, 8, 1, 16},
-                           {3, 17, 130, 1, 8},    {2, 1023, 64, 2, 16}, {1, 40, 40, 1, 256},
-                           {64, 177, 512, 1, 16}, {0, 9, 8, 1, 4}};
+constexpr Size kSizes[] = {{1, 1, 1, 1, 1},    {2, 15, 3, 1, 2},      {2, 16, 8, 1, 16},
+                           {3, 17, 130, 1, 8}, {2, 1023, 64, 2, 16},  {1, 40, 40, 1, 256},
+                           {2, 50, 24, 2, 40}, {64, 177, 512, 1, 16}, {0, 9, 8, 1, 4}};
 
 TEST_F(SelectiveScanCuda, AgreesWithTheCpu) {
   for (const Size& size : kSizes) {
@@ -92,12 +92,10 @@ TEST_F(SelectiveScanCuda, MoreStatesThanFitAreRefused) {
   const Args a = random_args({1, 20, 8, 1, 256});
   EXPECT_NO_THROW(run(a, at::kCUDA, at::kFloat));
   try {
-    run(a, at::kCUDA, at::kDouble);
+    expect_same(a, at::kDouble, 1e-11);
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("256 states in Double"), std::string::npos) << e.what();
-    return;
   }
-  FAIL() << "no GPU has that much shared memory";
 }
 
 TEST_F(SelectiveScanCuda, IsDeterministic) {

@@ -19,7 +19,7 @@ struct Case {
   int64_t batch, length, channels, groups, states;
   bool z = false, bias_and_softplus = false, skip = false, reverse = false, state = false;
   std::vector<int64_t> lengths = {};
-  int64_t segments = 1;
+  int64_t segments = 1, multiprocessors = 1;
 };
 
 using Tensors = std::map<std::string, std::vector<double>>;
@@ -128,6 +128,7 @@ Tensors run(const Case& c, Tensors in, const Tensors& weights) {
   f.batch = c.batch, f.length = c.length, f.channels = c.channels;
   f.groups = c.groups, f.states = c.states;
   f.delta_softplus = c.bias_and_softplus, f.reverse = c.reverse, f.segments = c.segments;
+  f.multiprocessors = c.multiprocessors;
   f.lengths = c.lengths.empty() ? nullptr : c.lengths.data();
   const int64_t width = 3 * c.channels;
   f.u = {io["wide"].data(), c.length * width, width};
@@ -239,6 +240,29 @@ const Case kCases[] = {
      .state = true,
      .lengths = {16, 37},
      .segments = 2},
+    {.batch = 2,
+     .length = 70,
+     .channels = 144,
+     .groups = 2,
+     .states = 16,
+     .z = true,
+     .bias_and_softplus = true,
+     .skip = true,
+     .state = true,
+     .lengths = {70, 33},
+     .segments = 2},
+    {.batch = 2,
+     .length = 70,
+     .channels = 144,
+     .groups = 2,
+     .states = 16,
+     .z = true,
+     .bias_and_softplus = true,
+     .skip = true,
+     .reverse = true,
+     .state = true,
+     .lengths = {70, 33},
+     .multiprocessors = 132},
     {.batch = 1,
      .length = 20,
      .channels = 48,
@@ -310,15 +334,21 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaScanOnHost, ::testing::ValuesIn(kCases));
 
 TEST(CudaScan, SplitsOnlyWhatLeavesAGpuIdle) {
   CudaScanProblem s{};
+  s.multiprocessors = 132;
   s.channels = 512, s.groups = 1, s.states = 16, s.length = 177;
-  s.batch = 64;
-  EXPECT_EQ(cuda_scan_segments(s, 132), 1);
-  s.batch = 1;
-  EXPECT_EQ(cuda_scan_segments(s, 132), 6);
-  s.length = 20;
-  EXPECT_EQ(cuda_scan_segments(s, 132), 1);
-  s.batch = 0;
-  EXPECT_EQ(cuda_scan_segments(s, 132), 1);
+  for (const bool backward : {false, true}) {
+    s.length = 177, s.batch = 64;
+    EXPECT_EQ(cuda_scan_segments(s, backward), 1);
+    s.batch = 1;
+    EXPECT_EQ(cuda_scan_segments(s, backward), 6);
+    s.length = 20;
+    EXPECT_EQ(cuda_scan_segments(s, backward), 1);
+    s.batch = 0;
+    EXPECT_EQ(cuda_scan_segments(s, backward), 1);
+  }
+  s.batch = 8, s.channels = 1024, s.length = 4096;
+  EXPECT_EQ(cuda_scan_segments(s, false), 1);
+  EXPECT_EQ(cuda_scan_segments(s, true), 2);
 }
 
 }  // namespace
