@@ -89,10 +89,10 @@ __device__ inline int64_t length_of(const int64_t* lengths, int64_t b, int64_t l
   return lengths ? min(max(lengths[b], int64_t{0}), length) : length;
 }
 
-/// The block's dynamic shared memory.
+/// The block's dynamic shared memory, at a multiple of 1024 bytes.
 template <class T>
 __device__ inline T* shared_memory() {
-  extern __shared__ uint4 shared_bytes[];
+  alignas(1024) extern __shared__ uint4 shared_bytes[];
   return reinterpret_cast<T*>(shared_bytes);
 }
 
@@ -105,6 +105,23 @@ __device__ inline void barrier() {
 #endif
 }
 
+/// Half of a block of kThreads says that it has come here, and goes on; it is half 0 or 1.
+template <int kThreads>
+__device__ inline void arrive([[maybe_unused]] int half) {
+#ifdef __CUDACC__
+  asm volatile("barrier.arrive %0, %1;" ::"r"(1 + half), "n"(kThreads) : "memory");
+#else
+  __syncthreads();
+#endif
+}
+/// Waits until the other half has called arrive(). Each half does so behind an arrive() of its own.
+template <int kThreads>
+__device__ inline void wait_for_other([[maybe_unused]] int half) {
+#ifdef __CUDACC__
+  asm volatile("barrier.sync %0, %1;" ::"r"(2 - half), "n"(kThreads) : "memory");
+#endif
+}
+
 /// Has the second-level cache fetch the 128 bytes around `from`.
 __device__ inline void prefetch([[maybe_unused]] const void* from) {
 #ifdef __CUDACC__
@@ -112,11 +129,26 @@ __device__ inline void prefetch([[maybe_unused]] const void* from) {
 #endif
 }
 
+/// Lets a kernel that has been launched early behind this one begin.
+__device__ inline void release_next() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+/// Waits until the kernel in front on the stream has ended and all that it writes is there. A
+/// kernel that is launched early calls it before it reads or overwrites anything of that one's.
+__device__ inline void await_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /// kernel<<<blocks, threads, shared, stream>>>(args...). Returns what the launch says: an error of
-/// the kernel itself shows at a later call, as always with CUDA.
+/// the kernel itself shows at a later call, as always with CUDA. `early`, on GPUs of compute
+/// capability 9.0 alone: before the kernel in front on the stream has ended (await_previous()).
 template <class... P, class... Args>
-cudaError_t launch(void (*kernel)(P...), int64_t blocks, int threads, int64_t shared,
-                   [[maybe_unused]] cudaStream_t stream, const Args&... args) {
+cudaError_t launch([[maybe_unused]] bool early, void (*kernel)(P...), int64_t blocks, int threads,
+                   int64_t shared, [[maybe_unused]] cudaStream_t stream, const Args&... args) {
   if (blocks == 0) return cudaSuccess;
   if (shared > 48 * 1024) {
     const cudaError_t error =
@@ -125,11 +157,26 @@ cudaError_t launch(void (*kernel)(P...), int64_t blocks, int threads, int64_t sh
     if (error != cudaSuccess) return error;
   }
 #ifdef __CUDACC__
-  kernel<<<static_cast<unsigned>(blocks), threads, static_cast<size_t>(shared), stream>>>(args...);
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = static_cast<unsigned>(blocks);
+  config.blockDim = static_cast<unsigned>(threads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = early ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
 #else
   run_on_host(blocks, threads, [&] { kernel(args...); });
-#endif
   return cudaGetLastError();
+#endif
+}
+template <class... P, class... Args>
+cudaError_t launch(void (*kernel)(P...), int64_t blocks, int threads, int64_t shared,
+                   cudaStream_t stream, const Args&... args) {
+  return launch(false, kernel, blocks, threads, shared, stream, args...);
 }
 
 }  // namespace ribo::kernels

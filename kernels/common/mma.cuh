@@ -66,6 +66,18 @@ __device__ inline void unpack(uint32_t bits, float& low, float& high) {
 #endif
 }
 
+/// Of what pack_relu() has put together: all bits of a half that is not 0, NaN included.
+__device__ inline uint32_t where_positive(uint32_t bits) {
+#ifdef __CUDACC__
+  uint32_t mask;  // bfloat16 that are above 0 or NaN are so as float16, too
+  asm("set.gtu.u32.f16x2 %0, %1, %2;" : "=r"(mask) : "r"(bits), "r"(0));
+  return mask;
+#else
+  const auto mask = [](uint32_t half) { return half << 1 & 0xffffu ? 0xffffu : 0u; };
+  return mask(bits & 0xffffu) | mask(bits >> 16) << 16;
+#endif
+}
+
 /// d += A B, A 16 x 16 and B 16 x 8 of T.
 template <class T>
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {

@@ -61,29 +61,54 @@ __device__ inline Io* row_at(Io* rows, unsigned index) {
   return rows + int64_t{index} * kChannels;
 }
 
-/// set(v, value) for the values of lane t of a row; zeros, and nothing is read, unless `real`.
-template <int kChannels, class Io, class F>
-__device__ inline void load_row(const Io* rows, unsigned index, int t, bool real, F&& set) {
-  const Io* const row = row_at<kChannels>(rows, index);
-  using Order = RowOrder<Io, kChannels>;
-  constexpr int kVector = Order::kVector;
-  constexpr int kWords = kVector * static_cast<int>(sizeof(Io)) / 4;
+/// What a lane reads of a row at once: its values k kVector to (k + 1) kVector - 1.
+template <class Io, int kChannels>
+using RowWords = Words<RowOrder<Io, kChannels>::kVector* static_cast<int>(sizeof(Io)) / 4>;
+template <class Io, int kChannels>
+inline constexpr int kRowWords =
+    RowOrder<Io, kChannels>::kValues / RowOrder<Io, kChannels>::kVector;
+
+/// Where lane t reads its k-th words of a row.
+template <int kChannels, class Io>
+__device__ inline const RowWords<Io, kChannels>* words_at(const Io* rows, unsigned index, int t,
+                                                          int k) {
+  constexpr int kVector = RowOrder<Io, kChannels>::kVector;
+  return reinterpret_cast<const RowWords<Io, kChannels>*>(row_at<kChannels>(rows, index) +
+                                                          (4 * k + t) * kVector);
+}
+
+/// set(v, value) for the values of a lane whose k-th words are get(k).
+template <class Io, int kChannels, class Get, class F>
+__device__ inline void unpack_row(Get&& get, F&& set) {
+  constexpr int kVector = RowOrder<Io, kChannels>::kVector;
 #pragma unroll
-  for (int first = 0; first < Order::kValues; first += kVector) {
-    Words<kWords> words{};
-    if (real) words = *reinterpret_cast<const Words<kWords>*>(row + 4 * first + t * kVector);
+  for (int k = 0; k < kRowWords<Io, kChannels>; ++k) {
+    const RowWords<Io, kChannels> words = get(k);
+    constexpr int kWords = sizeof(words) / 4;
 #pragma unroll
     for (int i = 0; i < kWords; ++i) {
       if constexpr (sizeof(Io) == 4) {
-        set(first + i, __uint_as_float(words.word[i]));
+        set(k * kVector + i, __uint_as_float(words.word[i]));
       } else {
         float low, high;
         unpack<Io>(words.word[i], low, high);
-        set(first + 2 * i, low);
-        set(first + 2 * i + 1, high);
+        set(k * kVector + 2 * i, low);
+        set(k * kVector + 2 * i + 1, high);
       }
     }
   }
+}
+
+/// set(v, value) for the values of lane t of a row; zeros, and nothing is read, unless `real`.
+template <int kChannels, class Io, class F>
+__device__ inline void load_row(const Io* rows, unsigned index, int t, bool real, F&& set) {
+  unpack_row<Io, kChannels>(
+      [&](int k) {
+        RowWords<Io, kChannels> words{};
+        if (real) words = *words_at<kChannels>(rows, index, t, k);
+        return words;
+      },
+      set);
 }
 
 /// Writes get(v) for the values of lane t of a row.
@@ -183,11 +208,11 @@ __device__ inline void to_operand(uint32_t (&a)[4], const float (&left)[4],
   a[3] = both(right[2], right[3]);
 }
 
-/// kParts times 16 rows of fragments, each row normalised, as operands A of 16 columns each.
+/// kParts times 16 rows of fragments, each row normalised, as operands A of 16 columns each. Norm
+/// 2 i + j is that of part i's half j.
 template <class T, int kTiles, int kParts>
-__device__ inline void normalise(uint32_t (&a)[kParts][kTiles / 2][4],
+__device__ inline void normalise(uint32_t (&a)[kParts][kTiles / 2][4], Norm (&norms)[2 * kParts],
                                  Fragments<kTiles> (&x)[kParts], float eps) {
-  Norm norms[2 * kParts];
   row_norms<kTiles>(norms, eps,
                     [&](int row, int v) { return value_at<kTiles>(x[row / 2], row % 2, v); });
 #pragma unroll
@@ -204,15 +229,17 @@ __device__ inline void normalise(uint32_t (&a)[kParts][kTiles / 2][4],
   }
 }
 
-/// Writes operand A to a matrix in shared memory; `corner` is its 16 x 16's.
+/// Where a lane writes its first values of an operand A, from the corner of the 16 x 16.
+__device__ inline int by_pairs(int lane, int stride) {
+  return (lane >> 2) * stride + 2 * (lane & 3);
+}
+/// Writes operand A to a matrix in shared memory, from by_pairs().
 template <class T>
-__device__ inline void store_operand(T* corner, int stride, const uint32_t (&a)[4], int lane) {
-  T* const upper = corner + (lane >> 2) * stride + 2 * (lane & 3);
-  T* const lower = upper + 8 * stride;
-  *reinterpret_cast<uint32_t*>(upper) = a[0];
-  *reinterpret_cast<uint32_t*>(lower) = a[1];
-  *reinterpret_cast<uint32_t*>(upper + 8) = a[2];
-  *reinterpret_cast<uint32_t*>(lower + 8) = a[3];
+__device__ inline void store_operand(T* to, int stride, const uint32_t (&a)[4]) {
+  *reinterpret_cast<uint32_t*>(to) = a[0];
+  *reinterpret_cast<uint32_t*>(to + 8 * stride) = a[1];
+  *reinterpret_cast<uint32_t*>(to + 8) = a[2];
+  *reinterpret_cast<uint32_t*>(to + 8 * stride + 8) = a[3];
 }
 
 /// left += A B and right += A B', for 16 columns of B and B' as load_matrix_x4 finds them.

@@ -21,6 +21,8 @@ CudaTransition shape(const TransitionTensors& in) {
   p.hidden = static_cast<int>(in.w1.size(0));
   p.positions = in.x.numel() / in.x.size(-1);
   p.eps = static_cast<float>(in.eps);
+  p.capability = 10 * device_attribute(kOp, cudaDevAttrComputeCapabilityMajor, in.x) +
+                 device_attribute(kOp, cudaDevAttrComputeCapabilityMinor, in.x);
   p.multiprocessors = device_attribute(kOp, cudaDevAttrMultiProcessorCount, in.x);
   p.shared_memory = device_attribute(kOp, cudaDevAttrMaxSharedMemoryPerBlockOptin, in.x);
   return p;
@@ -56,6 +58,9 @@ struct Problem {
     problem.length = in.x.size(1);
     problem.lengths = lengths.const_data_ptr<int64_t>();
   }
+  at::Tensor scratch(int64_t count) const {
+    return at::empty({count}, x.options().dtype(at::kFloat));
+  }
 };
 
 }  // namespace
@@ -72,6 +77,8 @@ at::Tensor transition_forward_on_cuda(const TransitionTensors& in) {
   const at::Tensor y = at::empty(p.x.sizes(), p.x.options());
   CudaTransitionForward forward{p.problem};
   forward.y = y.mutable_data_ptr();
+  const at::Tensor scratch = p.scratch(cuda_transition_forward_scratch(p.problem));
+  forward.scratch = scratch.mutable_data_ptr<float>();
   expect_success(kOp, cuda_transition_forward(forward, c10::cuda::getCurrentCUDAStream()));
   return y;
 }
@@ -87,8 +94,7 @@ TransitionGrads transition_backward_on_cuda(const TransitionTensors& in, const a
                                  at::empty_like(p.b1),
                                  at::empty_like(p.w2),
                                  at::empty_like(p.b2)};
-  const at::Tensor scratch =
-      at::empty({cuda_transition_scratch(p.problem)}, p.x.options().dtype(at::kFloat));
+  const at::Tensor scratch = p.scratch(cuda_transition_backward_scratch(p.problem));
   CudaTransitionBackward backward{p.problem};
   backward.dy = dy.const_data_ptr();
   backward.dx = grads[0].mutable_data_ptr();

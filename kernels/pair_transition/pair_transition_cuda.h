@@ -22,6 +22,7 @@ struct CudaTransition {
   float eps = 0;
   int64_t length = 0;                // L
   const int64_t* lengths = nullptr;  // [B], or null: no padding
+  int capability = 80;               // of the GPU, 90 for 9.0
   int multiprocessors = 1;           // of the GPU
   int64_t shared_memory = 0;         // bytes that a block can have there
 
@@ -29,6 +30,7 @@ struct CudaTransition {
   const void *norm_weight = nullptr, *norm_bias = nullptr;  // [C]
   const void *w1 = nullptr, *b1 = nullptr;                  // [H, C], [H]
   const void *w2 = nullptr, *b2 = nullptr;                  // [C, H], [C]
+  float* scratch = nullptr;                                 // [cuda_transition_.._scratch()]
 };
 
 /// Positions in the padding are not read and get zeros.
@@ -43,14 +45,14 @@ struct CudaTransitionBackward : CudaTransition {
   void *d_norm_weight = nullptr, *d_norm_bias = nullptr;  // [C]
   void *dw1 = nullptr, *db1 = nullptr;                    // [H, C], [H]
   void *dw2 = nullptr, *db2 = nullptr;                    // [C, H], [C]
-  float* scratch = nullptr;                               // [cuda_transition_scratch()]
 };
 
 /// Whether the kernels take these channels, hidden, positions and shared memory.
 bool cuda_transition_takes(const CudaTransition& problem);
 
 /// Elements of `scratch`.
-int64_t cuda_transition_scratch(const CudaTransition& problem);
+int64_t cuda_transition_forward_scratch(const CudaTransition& problem);
+int64_t cuda_transition_backward_scratch(const CudaTransition& problem);
 
 /// Enqueue on the stream; nothing waits. Deterministic: sums have a fixed order, which depends on
 /// `multiprocessors`.

@@ -12,13 +12,19 @@ namespace ribo::kernels {
 inline constexpr int kForwardParts = 2;
 inline constexpr int kForwardThreads = 384;
 
+/// Bytes in shared memory for the rows that follow, of all warps. For float32 they would not fit
+/// beside the weights in 163 KB (sm_80): those are fetched into the second-level cache only.
+template <class Io, int kChannels>
+inline constexpr int kForwardAhead = sizeof(Io) == 2 ? kForwardThreads* kForwardParts* kChannels
+                                                     : 0;
+
 template <class Io, class T, int kChannels>
 __global__ void __launch_bounds__(kForwardThreads, 1)
-    transition_forward_kernel(Positions positions, TransitionWeights<T> weights,
-                              const Io* __restrict__ x, Io* __restrict__ y) {
+    transition_forward_kernel(Positions positions, const void* __restrict__ weights, int units,
+                              float eps, const Io* __restrict__ x, Io* __restrict__ y) {
   constexpr int kParts = kForwardParts, kRows = 16 * kParts;
   constexpr int kSteps = kChannels / 16, kTiles = kChannels / 8;
-  const StagedWeights<T, kChannels> staged(shared_memory<char>(), weights.hidden);
+  const StagedWeights<T, kChannels> staged(shared_memory<char>(), units);
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int g = lane / 4, t = lane % 4;
   constexpr int kW1Stride = StagedWeights<T, kChannels>::kW1Stride;
@@ -28,34 +34,57 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
 
   const unsigned stride = kRows * gridDim.x * (kForwardThreads / 32);
   unsigned first = kRows * (warp * gridDim.x + blockIdx.x);
+  // What this lane copies there, and reads: [2 kParts, kWords, 32] for each warp.
+  using Words = RowWords<Io, kChannels>;
+  constexpr int kWords = kRowWords<Io, kChannels>;
+  constexpr bool kAhead = sizeof(Io) == 2;
+  Words* const ahead =
+      reinterpret_cast<Words*>(staged.b2 + kChannels) + warp * (2 * kParts * kWords * 32) + lane;
   // Bit i: position at + i is real. Has those fetched.
-  const auto reals = [&](unsigned at) {
+  const auto fetch = [&](unsigned at) {
     const unsigned bits = __ballot_sync(~0u, positions.real(at + lane % kRows));
-    if (lane < kRows && (bits >> lane & 1)) prefetch_row<kChannels>(x, at + lane);
+    if constexpr (kAhead) {
+#pragma unroll
+      for (int i = 0; i < 2 * kParts * kWords; ++i) {
+        const int row = i / kWords * 8 + g;
+        __pipeline_memcpy_async(ahead + 32 * i, words_at<kChannels>(x, at + row, t, i % kWords),
+                                sizeof(Words), bits >> row & 1 ? 0 : sizeof(Words));
+      }
+      __pipeline_commit();
+    } else if (lane < kRows && (bits >> lane & 1)) {
+      prefetch_row<kChannels>(x, at + lane);
+    }
     return bits;
   };
-  unsigned next = reals(first);
-  staged.template stage<Io>(weights);
+  staged.fetch(weights);
+  unsigned next = fetch(first);
+  __pipeline_wait_prior(0);
   __syncthreads();
   for (; first < positions.count; first += stride) {
     const unsigned real = next;
-    next = reals(first + stride);
+    Fragments<kTiles> out[kParts];
+    uint32_t normed[kParts][kSteps][4];
+    Norm norms[2 * kParts];
+    __pipeline_wait_prior(0);
+#pragma unroll
+    for (int row = 0; row < 2 * kParts; ++row) {
+      const auto set = [&](int v, float value) {
+        value_at<kTiles>(out[row / 2], row % 2, v) = value;
+      };
+      if constexpr (kAhead) {
+        unpack_row<Io, kChannels>([&](int k) { return ahead[32 * (row * kWords + k)]; }, set);
+      } else {
+        load_row<kChannels>(x, first + 8 * row + g, t, real >> (8 * row + g) & 1, set);
+      }
+    }
+    normalise<T, kTiles>(normed, norms, out, eps);
+    next = fetch(first + stride);
     if (real == 0) {
       for (int i = g; i < kRows && first + i < positions.count; i += 8) {
         store_row<kChannels>(y, first + i, t, [](int) { return 0.0f; });
       }
       continue;
     }
-    Fragments<kTiles> out[kParts];
-    uint32_t normed[kParts][kSteps][4];
-#pragma unroll
-    for (int row = 0; row < 2 * kParts; ++row) {
-      const int i = 8 * row + g;
-      load_row<kChannels>(x, first + i, t, real >> i & 1, [&](int v, float value) {
-        value_at<kTiles>(out[row / 2], row % 2, v) = value;
-      });
-    }
-    normalise<T, kTiles>(normed, out, weights.eps);
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
 #pragma unroll
@@ -67,7 +96,7 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
     }
     const T *w1_at = w1_lane, *w2_at = w2_lane;
     const float* b1_at = staged.b1 + 2 * t;
-    for (int h = 0; h < weights.hidden; h += 16) {
+    for (int h = 0; h < units; h += 16) {
       const float2 left = load_pair(b1_at), right = load_pair(b1_at + 8);
       Fragments<2> hidden[kParts];
 #pragma unroll
@@ -105,10 +134,11 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
 #pragma unroll
     for (int row = 0; row < 2 * kParts; ++row) {
       const int i = 8 * row + g;
-      if (first + i < positions.count) {
-        store_row<kChannels>(y, first + i, t, [&](int v) {
-          return real >> i & 1 ? value_at<kTiles>(out[row / 2], row % 2, v) : 0.0f;
-        });
+      if (real >> i & 1) {
+        store_row<kChannels>(y, first + i, t,
+                             [&](int v) { return value_at<kTiles>(out[row / 2], row % 2, v); });
+      } else if (first + i < positions.count) {
+        store_row<kChannels>(y, first + i, t, [](int) { return 0.0f; });
       }
     }
   }

@@ -3,7 +3,12 @@
 //
 // The norm's weight and bias go into the first linear map: with n = (x - mean) / deviation,
 //   W1 (n weight + bias) + b1 = (W1 diag(weight)) n + (b1 + W1 bias).
+//
+// n's channels add up to zero, so that the rows of W1 diag(weight) may lose their means. Without
+// them, the gradient that comes back to n adds up to zero as well, as the norm's derivative wants.
 #pragma once
+
+#include <cuda_pipeline.h>
 
 #include "common/rows.cuh"
 
@@ -67,11 +72,22 @@ struct TransitionGradients : Parameters<T> {
   void *norm_weight, *norm_bias, *w1, *b1, *w2, *b2;
 };
 
+/// Copies to shared memory by all threads of the block; `bytes` is a multiple of 16. They are there
+/// once each thread has waited for its copies, behind a barrier.
+__device__ inline void fetch_bytes(void* to, const void* from, int64_t bytes) {
+  for (unsigned i = threadIdx.x; i < bytes / 16; i += blockDim.x) {
+    __pipeline_memcpy_async(static_cast<Words<4>*>(to) + i, static_cast<const Words<4>*>(from) + i,
+                            16);
+  }
+  __pipeline_commit();
+}
+
 /// The weights in shared memory: channels in RowOrder, and zeros for hidden units up to `rows`.
+/// fold_transition_weights_kernel leaves them so in global memory.
 template <class T, int kChannels>
 struct StagedWeights {
   int rows;   // a multiple of 16, at least the hidden units
-  T* w1;      // [rows, C], with the norm's weight
+  T* w1;      // [rows, C], with the norm's weight, less each row's mean
   T* w2;      // [C, rows]
   float* b1;  // [rows], with the norm's bias
   float* b2;  // [C]
@@ -86,73 +102,74 @@ struct StagedWeights {
         b1(reinterpret_cast<float*>(w2 + kChannels * w2_stride())),
         b2(b1 + rows) {}
 
-  static constexpr int64_t bytes(int64_t rows) {
+  __host__ __device__ static constexpr int64_t bytes(int64_t rows) {
     return 2 * (rows * kW1Stride + kChannels * (rows + kPadding)) + 4 * (rows + kChannels);
   }
+  __device__ void fetch(const void* from) const { fetch_bytes(w1, from, bytes(rows)); }
 
-  /// By all threads of the block. Io: what rows are stored in.
-  template <class Io>
-  __device__ void stage(const TransitionWeights<T>& w) const {
-    using Order = RowOrder<Io, kChannels>;
-    constexpr int kQuads = kChannels / 4;
-    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-    // Of W1 a thread has the same channels in every row. kQuads lanes, a power of two, have a row.
-    const int channel = thread % kQuads * 4;
-    const float4 weight = w.quad(w.norm_weight, channel), bias = w.quad(w.norm_bias, channel);
-    for_quads(
-        rows * kQuads, [&](int i) { return i / kQuads < w.hidden ? 4 * i : -1; }, w, w.w1,
-        [&](int i, const float4& value) {
-          const int h = i / kQuads;
-          T* const to = w1 + h * kW1Stride + Order::column(channel);
-          store(to, value.x * weight.x, value.y * weight.y);
-          store(to + 8, value.z * weight.z, value.w * weight.w);
-          float sum = value.x * bias.x + value.y * bias.y + value.z * bias.z + value.w * bias.w;
-#pragma unroll
-          for (int lanes = kQuads / 2; lanes > 0; lanes /= 2) {
-            sum += __shfl_xor_sync(~0u, sum, lanes);
-          }
-          if (channel == 0) b1[h] = h < w.hidden ? w.at(w.b1, h) + sum : 0.0f;
-        });
-    const int quads = rows / 4;
-    for_quads(
-        kChannels * quads,
-        [&](int i) {
-          const int h = i % quads * 4;
-          return h < w.hidden ? i / quads * w.hidden + h : -1;
-        },
-        w, w.w2,
-        [&](int i, const float4& value) {
-          T* const to = w2 + Order::column(i / quads) * w2_stride() + i % quads * 4;
-          store(to, value.x, value.y);
-          store(to + 2, value.z, value.w);
-        });
-    for (int i = thread; i < kChannels; i += threads) b2[Order::column(i)] = w.at(w.b2, i);
+  /// Two columns of a row of W1.
+  __device__ void set_w1(int row, int column, float low, float high) const {
+    *reinterpret_cast<uint32_t*>(w1 + row * kW1Stride + column) = pack<T>(low, high);
   }
-
- private:
-  __device__ static void store(T* to, float low, float high) {
-    *reinterpret_cast<uint32_t*>(to) = pack<T>(low, high);
+  /// Two rows, units, of a column of W2.
+  __device__ void set_w2(int row, int column, float low, float high) const {
+    *reinterpret_cast<uint32_t*>(w2 + column * w2_stride() + row) = pack<T>(low, high);
   }
-  // use(i, quad) for i < count, a multiple of 32, with the four values from index(i) on, or zeros
-  // where that is negative. Eight loads are on their way at once.
-  template <class Index, class Use>
-  __device__ static void for_quads(int count, Index&& index, const Parameters<T>& w,
-                                   const void* from, Use&& use) {
-    constexpr int kAtOnce = 8;
-    const int threads = static_cast<int>(blockDim.x);
-    for (int first = static_cast<int>(threadIdx.x); first < count; first += kAtOnce * threads) {
-      float4 quad[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const int i = first + k * threads, at = i < count ? index(i) : -1;
-        quad[k] = at >= 0 ? w.quad(from, at) : float4{0, 0, 0, 0};
-      }
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        if (first + k * threads < count) use(first + k * threads, quad[k]);
-      }
-    }
+  /// By a warp.
+  __device__ void set_b1(int row, float value) const {
+    if (threadIdx.x % 32 == 0) b1[row] = value;
+  }
+  __device__ void set_b2(int column, float value) const {
+    if (threadIdx.x % 32 == 0) b2[column] = value;
   }
 };
+
+inline constexpr int kFoldThreads = 256;
+
+/// Writes Weights, for rows of Io, to global memory. A warp for each of their `rows` hidden units
+/// and C channels.
+template <class Io, class T, int kChannels, class Weights>
+__global__ void __launch_bounds__(kFoldThreads)
+    fold_transition_weights_kernel(TransitionWeights<T> w, int rows, void* __restrict__ to) {
+  release_next();
+  using Order = RowOrder<Io, kChannels>;
+  const Weights staged(to, rows);
+  const int thread = static_cast<int>(blockIdx.x) * kFoldThreads + static_cast<int>(threadIdx.x);
+  const int lane = thread % 32, row = thread / 32, channel = row - rows;
+  if (row < rows) {
+    const bool real = row < w.hidden;
+    const float b1 = real ? w.at(w.b1, row) : 0.0f;
+    const int c = 4 * lane;  // the first C / 4 lanes have four channels each
+    float4 value = {0, 0, 0, 0};
+    float mean = 0, bias = 0;
+    if (c < kChannels) {
+      const float4 weight = w.quad(w.norm_weight, c), shift = w.quad(w.norm_bias, c);
+      if (real) value = w.quad(w.w1, row * kChannels + c);
+      bias = value.x * shift.x + value.y * shift.y + value.z * shift.z + value.w * shift.w;
+      value.x *= weight.x, value.y *= weight.y, value.z *= weight.z, value.w *= weight.w;
+      mean = (value.x + value.y + value.z + value.w) / kChannels;
+    }
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+      mean += __shfl_xor_sync(~0u, mean, lanes);
+      bias += __shfl_xor_sync(~0u, bias, lanes);
+    }
+    if (c < kChannels) {
+      staged.set_w1(row, Order::column(c), value.x - mean, value.y - mean);
+      staged.set_w1(row, Order::column(c) + 8, value.z - mean, value.w - mean);
+    }
+    staged.set_b1(row, b1 + bias);
+  } else if (channel < kChannels) {
+    const int column = Order::column(channel);
+    staged.set_b2(column, w.at(w.b2, channel));
+#pragma unroll 2
+    for (int h = 4 * lane; h < rows; h += 128) {
+      float4 value = {0, 0, 0, 0};
+      if (h < w.hidden) value = w.quad(w.w2, channel * w.hidden + h);
+      staged.set_w2(h, column, value.x, value.y);
+      staged.set_w2(h + 2, column, value.z, value.w);
+    }
+  }
+}
 
 }  // namespace ribo::kernels

@@ -75,6 +75,36 @@ inline void mma_16x8x8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_
   }
 }
 
+// d 64 x 64 += A B of a warpgroup, where a(row, k) is A's for the warp's 16 rows.
+template <class A, class B>
+void add_wgmma(float (&d)[8][4], A&& a, const B& b, bool add) {
+  const int lane = static_cast<int>(threadIdx.x % 32), g = lane / 4, t = lane % 4;
+  for (int i = 0; i < 32; ++i) {
+    const int row = g + i / 2 % 2 * 8, column = i / 4 * 8 + 2 * t + i % 2;
+    float sum = 0;
+    for (int k = 0; k < 16; ++k) sum += a(row, k) * b.at(column, k);
+    float& value = d[i / 4][i % 4];
+    value = add ? value + sum : sum;
+  }
+}
+/// A in registers.
+template <class T, class B>
+void wgmma(float (&d)[8][4], const uint32_t (&a)[4], const B& b, bool add) {
+  const auto warp = exchange(std::array<uint32_t, 4>{a[0], a[1], a[2], a[3]});
+  const auto value = [&](int row, int k) {
+    return half_of<T>(warp(row % 8 * 4 + k % 8 / 2)[static_cast<size_t>(row / 8 + 2 * (k / 8))],
+                      k % 2);
+  };
+  add_wgmma(d, value, b, add);
+}
+/// A in shared memory.
+template <class A, class B>
+void wgmma_shared(float (&d)[8][4], const A& a, const B& b, bool add) {
+  const int first = static_cast<int>(threadIdx.x % 128 / 32 * 16);
+  add_wgmma(
+      d, [&](int row, int k) { return a.at(first + row, k); }, b, add);
+}
+
 template <int kMatrices, bool kTransposed>
 void load_matrix(uint32_t (&r)[kMatrices], const void* row) {
   const auto warp = exchange(row);

@@ -37,8 +37,9 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 namespace ribo::kernels {
-inline uint4 shared_bytes[256 * 1024 / sizeof(uint4)];  // what shared_memory() of cuda.cuh declares
-}
+// What shared_memory() of cuda.cuh declares.
+alignas(1024) inline uint4 shared_bytes[256 * 1024 / sizeof(uint4)];
+}  // namespace ribo::kernels
 
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline float __uint_as_float(uint32_t bits) {

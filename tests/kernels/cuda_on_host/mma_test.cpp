@@ -7,6 +7,8 @@
 #include <random>
 #include <vector>
 
+#include "kernels/wgmma_products.cu"  // NOLINT
+
 namespace ribo::kernels {
 namespace {
 
@@ -84,6 +86,29 @@ TEST(MmaOnHost, MultipliesTf32) {
     for (unsigned i = 0; i < 4; ++i) got[(g + i / 2 * 8) * 8 + t * 2 + i % 2] = d[i];
   });
   EXPECT_EQ(got, m.product);
+}
+
+TEST(MmaOnHost, WarpgroupsMultiplyInEveryForm) {
+  std::mt19937 random(1);
+  std::uniform_int_distribution<int> whole(-8, 8);
+  std::vector<__half> a(64 * 64), b(64 * 64);
+  for (__half& x : a) x = narrow<__half>(static_cast<float>(whole(random)));
+  for (__half& x : b) x = narrow<__half>(static_cast<float>(whole(random)));
+  for (const WgmmaForm form : {WgmmaForm::registers_along, WgmmaForm::registers_across,
+                               WgmmaForm::along_along, WgmmaForm::across_across}) {
+    const bool a_across = form == WgmmaForm::across_across;
+    const bool b_across = a_across || form == WgmmaForm::registers_across;
+    std::vector<float> got(64 * 64), want(64 * 64);
+    for (size_t i = 0; i < 64 * 64; ++i) {
+      const size_t m = i / 64, n = i % 64;
+      for (size_t k = 0; k < 64; ++k) {
+        want[i] += widen(a[a_across ? 64 * k + m : 64 * m + k]) *
+                   widen(b[b_across ? 64 * k + n : 64 * n + k]);
+      }
+    }
+    EXPECT_EQ(wgmma_product(true, form, a.data(), b.data(), got.data(), nullptr), cudaSuccess);
+    EXPECT_EQ(got, want) << static_cast<int>(form);
+  }
 }
 
 TEST(MmaOnHost, PacksTwoValues) {

@@ -22,6 +22,7 @@ struct Case {
   int multiprocessors = 3;
   std::vector<int64_t> lengths = {};
   int64_t shared_memory = 227 * 1024;  // an H100's
+  int capability = 80;
 
   int64_t positions() const { return batch * length * length; }
   bool real(int64_t position) const {
@@ -85,6 +86,15 @@ Result define(const Case& c, const Inputs& in, F&& round) {
   const auto zeros = [](size_t count) { return std::vector<double>(count, 0); };
   Result out = {zeros(P * C), zeros(P * C), zeros(C),     zeros(C),
                 zeros(H * C), zeros(H),     zeros(C * H), zeros(C)};
+  // W1 with the norm's weight, as products have it: normed rows add up to zero.
+  auto folded = zeros(H * C);
+  for (size_t h = 0; h < H; ++h) {
+    double mean = 0;
+    for (size_t k = 0; k < C; ++k) mean += in.w1[h * C + k] * in.norm_weight[k] / double(C);
+    for (size_t k = 0; k < C; ++k) {
+      folded[h * C + k] = round(in.w1[h * C + k] * in.norm_weight[k] - mean);
+    }
+  }
   for (size_t p = 0; p < P; ++p) {
     if (!c.real(int64_t(p))) continue;
     const double *x = &in.x[p * C], *dy = &in.dy[p * C];
@@ -100,8 +110,7 @@ Result define(const Case& c, const Inputs& in, F&& round) {
     for (size_t h = 0; h < H; ++h) {
       hidden[h] = in.b1[h];
       for (size_t k = 0; k < C; ++k) {
-        const double w1 = in.w1[h * C + k];
-        hidden[h] += round(w1 * in.norm_weight[k]) * rounded[k] + w1 * in.norm_bias[k];
+        hidden[h] += folded[h * C + k] * rounded[k] + in.w1[h * C + k] * in.norm_bias[k];
       }
       hidden[h] = round(std::max(0.0, hidden[h]));
     }
@@ -117,13 +126,14 @@ Result define(const Case& c, const Inputs& in, F&& round) {
         out.w2[k * H + h] += round(dy[k]) * hidden[h];
       }
       if (hidden[h] == 0) continue;
+      d = round(d);
       out.b1[h] += d;
       for (size_t k = 0; k < C; ++k) {
         const double w1 = in.w1[h * C + k];
-        out.w1[h * C + k] += round(d) * rounded[k] * in.norm_weight[k] + d * in.norm_bias[k];
-        out.norm_weight[k] += round(d) * w1 * rounded[k];
+        out.w1[h * C + k] += d * (rounded[k] * in.norm_weight[k] + in.norm_bias[k]);
+        out.norm_weight[k] += d * w1 * rounded[k];
         out.norm_bias[k] += d * w1;
-        d_normed[k] += round(d) * round(w1 * in.norm_weight[k]);
+        d_normed[k] += d * folded[h * C + k];
       }
     }
     double sum = 0, product = 0;
@@ -147,6 +157,7 @@ CudaTransition shape(const Case& c) {
   problem.positions = c.positions(), problem.length = c.length;
   problem.eps = kEps;
   problem.multiprocessors = c.multiprocessors;
+  problem.capability = c.capability;
   problem.shared_memory = c.shared_memory;
   return problem;
 }
@@ -169,12 +180,14 @@ Result run(const Case& c, const Inputs& in) {
   EXPECT_TRUE(cuda_transition_takes(problem));
   CudaTransitionForward forward{problem};
   forward.y = y.data();
+  std::vector<float> scratch(size_t(cuda_transition_forward_scratch(problem)), NAN);
+  forward.scratch = scratch.data();
   EXPECT_EQ(cuda_transition_forward(forward, nullptr), cudaSuccess);
   CudaTransitionBackward backward{problem};
   const auto like = [](const auto& x) { return to<W>(std::vector<double>(x.size(), NAN)); };
   auto d_norm_weight = like(norm_weight), d_norm_bias = like(norm_bias), dw1 = like(w1),
        db1 = like(b1), dw2 = like(w2), db2 = like(b2);
-  std::vector<float> scratch(size_t(cuda_transition_scratch(problem)), NAN);
+  scratch.assign(size_t(cuda_transition_backward_scratch(problem)), NAN);
   backward.dy = dy.data(), backward.dx = dx.data();
   backward.d_norm_weight = d_norm_weight.data(), backward.d_norm_bias = d_norm_bias.data();
   backward.dw1 = dw1.data(), backward.db1 = db1.data();
@@ -231,29 +244,48 @@ TEST(PairTransitionCudaOnHost, AgreesWithItsDefinitionInTheSharedMemoryOfAnA100)
   expect_agreement<float, __nv_bfloat16>(c, 2e-3, "float32 and bfloat16");
 }
 
+// By a warpgroup's instructions; the last has too few hidden units for them.
+TEST(PairTransitionCudaOnHost, AgreesWithItsDefinitionOnHopper) {
+  for (const Case& of : std::vector<Case>{{1, 1, 64, 256},
+                                          {2, 20, 64, 256, 2, {20, 7}},
+                                          {3, 9, 64, 144, 1, {9, 0, 3}},
+                                          {1, 10, 64, 128}}) {
+    Case c = of;
+    c.capability = 90;
+    expect_agreement<__nv_bfloat16, __nv_bfloat16>(c, 4e-3, "bfloat16");
+    if (c.length > 10) continue;
+    expect_agreement<float, __nv_bfloat16>(c, 2e-3, "float32 and bfloat16");
+    expect_agreement<__half, __half, __half>(c, 6e-4, "float16 and its weights");
+  }
+}
+
 TEST(PairTransitionCudaOnHost, SumsDependOnTheNumberOfBlocksAlone) {
-  Case c = {2, 20, 16, 32, 4, {20, 11}};
-  const Inputs in = random_inputs(c);
-  const Result four = run<float, __half>(c, in), again = run<float, __half>(c, in);
-  for (const Named& value : kResults) EXPECT_EQ(four.*value.in, again.*value.in) << value.name;
-  c.multiprocessors = 1;
-  const Result one = run<float, __half>(c, in);
-  EXPECT_EQ(one.y, four.y);
-  EXPECT_EQ(one.x, four.x);
-  expect_same(one, four, 1e-5, c, "one block and four");
+  for (Case c : {Case{2, 20, 16, 32, 4, {20, 11}}, Case{2, 13, 64, 192, 2, {13, 9}}}) {
+    c.capability = c.channels == 64 ? 90 : 80;
+    const Inputs in = random_inputs(c);
+    const Result some = run<float, __half>(c, in), again = run<float, __half>(c, in);
+    for (const Named& value : kResults) EXPECT_EQ(some.*value.in, again.*value.in) << value.name;
+    c.multiprocessors = 1;
+    const Result one = run<float, __half>(c, in);
+    EXPECT_EQ(one.y, some.y);
+    EXPECT_EQ(one.x, some.x);
+    expect_same(one, some, 1e-5, c, "one block and some");
+  }
 }
 
 TEST(PairTransitionCudaOnHost, NanShows) {
-  const Case c = {1, 5, 32, 48};
-  Inputs in = random_inputs(c);
-  in.x[size_t(7 * c.channels + 3)] = NAN;
-  const Result got = run<float, __half>(c, in);
-  for (const auto* rows : {&got.y, &got.x}) {
-    for (size_t i = 0; i < rows->size(); ++i) {
-      EXPECT_EQ(std::isnan((*rows)[i]), i / size_t(c.channels) == 7) << i;
+  for (Case c : {Case{1, 5, 32, 48}, Case{1, 5, 64, 144}}) {
+    c.capability = c.channels == 64 ? 90 : 80;
+    Inputs in = random_inputs(c);
+    in.x[size_t(7 * c.channels + 3)] = NAN;
+    const Result got = run<float, __half>(c, in);
+    for (const auto* rows : {&got.y, &got.x}) {
+      for (size_t i = 0; i < rows->size(); ++i) {
+        EXPECT_EQ(std::isnan((*rows)[i]), i / size_t(c.channels) == 7) << i;
+      }
     }
+    for (const auto* w : {&got.w1, &got.w2, &got.norm_weight}) EXPECT_TRUE(std::isnan((*w)[0]));
   }
-  for (const auto* w : {&got.w1, &got.w2, &got.norm_weight}) EXPECT_TRUE(std::isnan((*w)[0]));
 }
 
 TEST(PairTransitionCudaOnHost, RefusesWhatItCannotDo) {
