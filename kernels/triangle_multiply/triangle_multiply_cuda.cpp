@@ -20,6 +20,9 @@ CudaTriangle sizes(const at::Tensor& x, int64_t hidden, at::ScalarType type) {
   a.wide = x.scalar_type() == at::kFloat;
   a.batch = static_cast<int>(x.size(0)), a.length = static_cast<int>(x.size(1));
   a.channels = static_cast<int>(x.size(3)), a.hidden = static_cast<int>(hidden);
+  a.multiprocessors = device_attribute(kOp, cudaDevAttrMultiProcessorCount, x);
+  a.begins_early = device_attribute(kOp, cudaDevAttrComputeCapabilityMajor, x) >= 9;
+  a.shared_memory = device_attribute(kOp, cudaDevAttrMaxSharedMemoryPerBlockOptin, x);
   return a;
 }
 
@@ -46,7 +49,6 @@ struct Problem {
         type(in.type),
         x(aligned(in.x, in.x.scalar_type())),
         pass(sizes(x, in.weights[2].size(0), type)) {
-    pass.multiprocessors = device_attribute(kOp, cudaDevAttrMultiProcessorCount, x);
     pass.x = x.const_data_ptr();
     const at::ScalarType stored = weight_type(in.weights, type);
     pass.wide_weights = stored == at::kFloat;

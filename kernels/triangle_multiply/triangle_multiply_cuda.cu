@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "triangle_multiply/triangle_multiply_backward.cuh"
-#include "triangle_multiply/triangle_multiply_cuda.h"
 #include "triangle_multiply/triangle_multiply_forward.cuh"
+#include "triangle_multiply/triangle_multiply_output_backward.cuh"
+#include "triangle_multiply/triangle_multiply_project_backward.cuh"
 
 namespace ribo::kernels {
 namespace {
@@ -16,19 +16,95 @@ auto with_types(const CudaTriangle& a, F&& f) {
   return a.type == CudaTriangleType::bfloat16 ? with_x(__nv_bfloat16{}) : with_x(__half{});
 }
 
-// As many as a device holds at once; each has further tiles then.
-int64_t blocks(const CudaTriangle& a, int each) {
-  return std::min<int64_t>(int64_t{each} * a.multiprocessors, triangle::tiles(a));
+// launch() of a kernel that calls wait_for_previous(): where a GPU can, it begins as the kernel in
+// front of it on the stream ends.
+template <class... P, class... Args>
+cudaError_t launch_early([[maybe_unused]] const CudaTriangle& a, void (*kernel)(P...),
+                         int64_t blocks, int threads, int64_t shared, cudaStream_t stream,
+                         const Args&... args) {
+#ifdef __CUDACC__
+  if (a.begins_early && blocks > 0) {
+    const cudaError_t error = cudaFuncSetAttribute(
+        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (error != cudaSuccess) return error;
+    cudaLaunchAttribute attribute;
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = static_cast<size_t>(shared);
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
+  }
+#endif
+  return launch(kernel, blocks, threads, shared, stream, args...);
 }
-int64_t forward_blocks(const CudaTriangle& a) { return blocks(a, triangle::kForwardBlocks); }
-int64_t backward_blocks(const CudaTriangle& a) { return blocks(a, triangle::kBackwardBlocks); }
+
+int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+// As many as a device holds at once; each has further strips then.
+int64_t blocks(const CudaTriangle& a, int of_each, int warps) {
+  const int64_t strips = int64_t{a.batch} * (triangle::plane(a) / triangle::kStrip);
+  return std::min<int64_t>(int64_t{of_each} * a.multiprocessors, ceil_div(strips, warps));
+}
+int64_t forward_blocks(const CudaTriangle& a) {
+  return blocks(a, triangle::kForwardBlocks, triangle::kWarps);
+}
+
+// Of a block of Shared<T, X, kWidth>, as many as there is shared memory for.
+template <class Shared>
+int fitting(const CudaTriangle& a, int most) {
+  while (most > 1 && Shared::size(most) > a.shared_memory) --most;
+  return most;
+}
+template <class T, class X>
+using OutputBackwardShared = triangle::OutputBackwardShared<T, X, kWidth>;
+template <class T, class X>
+using ProjectBackwardShared = triangle::ProjectBackwardShared<T, X, kWidth>;
+int output_backward_teams(const CudaTriangle& a) {
+  return with_types(a, [&](auto type, auto x) {
+    using Shared = OutputBackwardShared<decltype(type), decltype(x)>;
+    return fitting<Shared>(a, triangle::kMostTeams);
+  });
+}
+int project_backward_warps(const CudaTriangle& a) {
+  return with_types(a, [&](auto type, auto x) {
+    using Shared = ProjectBackwardShared<decltype(type), decltype(x)>;
+    return fitting<Shared>(a, triangle::kMostPositionWarps);
+  });
+}
+
+int64_t least_shared_memory(const CudaTriangle& a) {
+  return with_types(a, [&](auto type, auto x) {
+    using T = decltype(type);
+    using X = decltype(x);
+    return std::max<int64_t>({sizeof(triangle::ProjectShared<T, X, kWidth>),
+                              sizeof(triangle::OutputShared<T, X, kWidth>),
+                              OutputBackwardShared<T, X>::size(1),
+                              ProjectBackwardShared<T, X>::size(1)});
+  });
+}
+
+int64_t output_backward_blocks(const CudaTriangle& a) {
+  return blocks(a, 1, output_backward_teams(a));
+}
+int64_t project_backward_blocks(const CudaTriangle& a) {
+  return blocks(a, 1, project_backward_warps(a));
+}
+int64_t backward_blocks(const CudaTriangle& a) {
+  return std::max(output_backward_blocks(a), project_backward_blocks(a));
+}
 
 }  // namespace
 
 bool cuda_triangle_takes(const CudaTriangle& a) {
   const auto fits = [](int64_t n) { return n > 0 && n <= kWidth && n % 16 == 0; };
   return fits(a.channels) && fits(a.hidden) &&
-         int64_t{a.batch} * a.pitch() * a.pitch() < int64_t{1} << 30;
+         int64_t{a.batch} * a.pitch() * a.pitch() < int64_t{1} << 30 &&
+         least_shared_memory(a) <= a.shared_memory;
 }
 
 int64_t cuda_triangle_scratch(const CudaTriangle& a) {
@@ -39,8 +115,9 @@ cudaError_t cuda_triangle_project(const CudaTriangleProject& a, cudaStream_t str
   return with_types(a, [&](auto type, auto x) {
     using T = decltype(type);
     using X = decltype(x);
-    return launch(triangle::project_kernel<T, X, kWidth>, forward_blocks(a), triangle::kThreads,
-                  sizeof(triangle::ProjectShared<T, X, kWidth>), stream, a);
+    return launch_early(a, triangle::project_kernel<T, X, kWidth>, forward_blocks(a),
+                        triangle::kThreads, sizeof(triangle::ProjectShared<T, X, kWidth>), stream,
+                        a);
   });
 }
 
@@ -48,8 +125,9 @@ cudaError_t cuda_triangle_output(const CudaTriangleOutput& a, cudaStream_t strea
   return with_types(a, [&](auto type, auto x) {
     using T = decltype(type);
     using X = decltype(x);
-    return launch(triangle::output_kernel<T, X, kWidth>, forward_blocks(a), triangle::kThreads,
-                  sizeof(triangle::OutputShared<T, X, kWidth>), stream, a);
+    return launch_early(a, triangle::output_kernel<T, X, kWidth>, forward_blocks(a),
+                        triangle::kThreads, sizeof(triangle::OutputShared<T, X, kWidth>), stream,
+                        a);
   });
 }
 
@@ -58,9 +136,10 @@ cudaError_t cuda_triangle_output_backward(const CudaTriangleOutputBackward& a,
   return with_types(a, [&](auto type, auto x) {
     using T = decltype(type);
     using X = decltype(x);
-    return launch(triangle::output_backward_kernel<T, X, kWidth>, backward_blocks(a),
-                  triangle::kThreads, sizeof(triangle::OutputBackwardShared<T, X, kWidth>), stream,
-                  a);
+    const int teams = output_backward_teams(a);
+    return launch_early(a, triangle::output_backward_kernel<T, X, kWidth>,
+                        output_backward_blocks(a), triangle::kOutputThreads,
+                        OutputBackwardShared<T, X>::size(teams), stream, a, teams);
   });
 }
 
@@ -69,22 +148,25 @@ cudaError_t cuda_triangle_project_backward(const CudaTriangleProjectBackward& a,
   return with_types(a, [&](auto type, auto x) {
     using T = decltype(type);
     using X = decltype(x);
-    return launch(triangle::project_backward_kernel<T, X, kWidth>, backward_blocks(a),
-                  triangle::kThreads, sizeof(triangle::ProjectBackwardShared<T, X, kWidth>), stream,
-                  a);
+    const int warps = project_backward_warps(a);
+    return launch_early(a, triangle::project_backward_kernel<T, X, kWidth>,
+                        project_backward_blocks(a), triangle::kThreads,
+                        ProjectBackwardShared<T, X>::size(warps), stream, a, warps);
   });
 }
 
 cudaError_t cuda_triangle_gradients(const CudaTriangleGradients& a, cudaStream_t stream) {
   const int64_t blocks = backward_blocks(a), size = triangle::Sums(a).size();
-  const cudaError_t error = launch(triangle::add_kernel, (size + 31) / 32, triangle::kThreads,
-                                   triangle::kThreads * sizeof(float), stream, a.scratch,
-                                   static_cast<int>(blocks), static_cast<int>(size));
+  const cudaError_t error = launch_early(
+      a, triangle::add_kernel, (size + 31) / 32, triangle::kThreads,
+      triangle::kThreads * sizeof(float), stream, static_cast<const CudaTriangleBackward&>(a),
+      static_cast<int>(output_backward_blocks(a)), static_cast<int>(project_backward_blocks(a)),
+      static_cast<int>(blocks));
   if (error != cudaSuccess) return error;
   return with_types(a, [&](auto type, auto) {
-    return launch(triangle::gradients_kernel<decltype(type)>, a.channels, triangle::kThreads,
-                  2 * triangle::kWarps * sizeof(float), stream, a,
-                  static_cast<const float*>(a.scratch + blocks * size));
+    return launch_early(a, triangle::gradients_kernel<decltype(type), kWidth>, a.channels,
+                        5 * kWidth, 2 * 5 * kWidth / 32 * sizeof(float), stream, a,
+                        static_cast<const float*>(a.scratch + blocks * size));
   });
 }
 

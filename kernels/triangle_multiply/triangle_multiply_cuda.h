@@ -33,6 +33,8 @@ struct CudaTriangle {
   int batch = 0, length = 0, channels = 0, hidden = 0;
   const int64_t* lengths = nullptr;  // [B], or null: no padding; the nearest of 0 .. L is taken
   int multiprocessors = 1;           // of the device
+  int shared_memory = 227 * 1024;    // bytes that a block may have
+  bool begins_early = false;         // whether a kernel can begin before the last one has ended
 
   const void* x = nullptr;  // [B, L, L, C]
   CudaTriangleWeights<const void*> weights;
@@ -75,7 +77,7 @@ struct CudaTriangleGradients : CudaTriangleBackward {
 };
 
 /// Whether the passes take these sizes: channels and hidden multiples of 16 up to 64, B pitch^2
-/// below 2^30.
+/// below 2^30; and whether a block has the shared memory that each of them needs.
 bool cuda_triangle_takes(const CudaTriangle& problem);
 
 int64_t cuda_triangle_scratch(const CudaTriangle& problem);

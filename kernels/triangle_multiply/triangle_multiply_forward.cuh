@@ -1,169 +1,233 @@
 // The two passes of the forward direction.
 #pragma once
 
-#include "triangle_multiply/triangle_multiply_tile.cuh"
+#include "triangle_multiply/triangle_multiply_strip.cuh"
 
 namespace ribo::kernels::triangle {
 
+inline constexpr int kForwardBlocks = 2;  // of a multiprocessor
+
 template <class T, class X, int kWidth>
 struct alignas(16) ProjectShared {
-  T weights[4 * kWidth * kWidth], u[kTile * kWidth];
-  X raw[kTile * kWidth];
+  T weights[4 * kWidth * kWidth];
+  Rows<X, kWidth, kStrip> rows[kWarps];
   float bias[4 * kWidth];
-  Places places[2];
 };
 
-/// A warp has 16 hidden units of left or right: their values, their gates, their part of a tile.
+/// Hidden units are the rows of a warp's product and positions its columns: a lane has eight
+/// positions side by side of a channel-major tensor: column 2 t + e of the v-th
+/// of four D is position 8 t + 2 v + e.
 template <class T, class X, int kWidth>
 __global__ void __launch_bounds__(kThreads, kForwardBlocks) project_kernel(CudaTriangleProject a) {
   auto& shared = *shared_memory<ProjectShared<T, X, kWidth>>();
-  const Matrix<T, kWidth> weights{shared.weights}, u{shared.u};
+  const Matrix<T, kWidth> weights{shared.weights};
+  auto& rows = shared.rows[warp()];
   const int g = lane() / 4, t = lane() % 4;
-  constexpr int kUnits = kWidth / 16;  // of a side
-  shared.places[0].find(a, Tile::start(a));
-  __syncthreads();
-  stage_rows<kWidth>(shared.raw, a.x, shared.places[0], a.channels);
+  constexpr int kParts = kStrip / 8;
+  Strip strip = Strip::start(a, warp());
+  wait_for_previous();
+  int place = strip.place(a);
+  rows.stage(a.x, place, 0, a.channels);
   __pipeline_commit();
-  stage_maps<0, 4>(weights, shared.bias, a);
-  for (int turn = 0; shared.places[turn].tile.there(a); turn = 1 - turn) {
-    const Places& places = shared.places[turn];
-    Places& next = shared.places[1 - turn];
+  stage_maps<0, 4, true, RowOrder<X, kWidth>>(weights, shared.bias, a);
+  __syncthreads();
+  while (strip.there()) {
+    uint32_t u[kParts][kWidth / 8];  // operands B
     __pipeline_wait_prior(0);
-    __syncthreads();
-    normalise_rows<true>(shared.raw, u, a.channels);
-    next.find(a, places.tile.next(a));
-    __syncthreads();
-    stage_rows<kWidth>(shared.raw, a.x, next, a.channels);
-    __pipeline_commit();
-    if (places.none) {
-      each_piece<kWidth>(a, [&](int, int, int64_t offset) {
-        for (void* side : {a.left, a.right}) {
-          T* const to = static_cast<T*>(side) + places.tile.element(a) + offset;
-          *reinterpret_cast<Words<4>*>(to) = {};
-        }
-      });
-      continue;
-    }
+    __syncwarp();
+    {
+      int p[kParts];
 #pragma unroll
-    for (int unit = warp(); unit < 2 * kUnits; unit += kWarps) {
-      const int side = unit / kUnits, h = unit % kUnits * 16 + g;
-      if (h >= a.hidden) continue;
-      const int row = 2 * side * kWidth + h;
-      T* const out = static_cast<T*>(side == 0 ? a.left : a.right) + places.tile.element(a) +
-                     int64_t{h} * plane(a) + 8 * t;
+      for (int v = 0; v < kParts; ++v) p[v] = g / 2 * 8 + 2 * v + g % 2;
+      float scale[kParts];
+      rows.template normalised<T>(u, scale, p, a.channels);
+    }
+    __syncwarp();
+    const unsigned inside = __ballot_sync(~0u, place >= 0);
+    const int64_t first = strip.element(a) + int64_t{g} * plane(a) + 8 * t;
+    strip = strip.next(a, kWarps);
+    place = strip.place(a);
+    rows.stage(a.x, place, 0, a.channels);
+    __pipeline_commit();
+    uint32_t mask[kParts];
+#pragma unroll
+    for (int v = 0; v < kParts; ++v) {
+      const unsigned both = inside >> (8 * t + 2 * v);
+      mask[v] = (both & 1 ? 0xffffu : 0) | (both & 2 ? 0xffff0000u : 0);
+    }
 #pragma unroll 1
-      for (int half = 0; half < 2; ++half) {
-        const float bias[2][2] = {{shared.bias[row], shared.bias[row + 8]},
-                                  {shared.bias[row + kWidth], shared.bias[row + kWidth + 8]}};
-        float d[2][4][4];  // values, gates
-        project(d, bias, weights, row - g, kWidth, u, 32 * half);
-        const auto inside = *reinterpret_cast<const Words<2>*>(places.inside + 32 * half + 8 * t);
+    for (int side = 0; side < 2; ++side) {
+      T* out = static_cast<T*>(side == 0 ? a.left : a.right) + first;
+#pragma unroll 1
+      for (int unit = 0; unit < a.hidden; unit += 16) {
+        Words<4> words[2] = {};  // of units g and g + 8
+        if (inside != 0) {
+          const int row = 2 * side * kWidth + unit;
+          float d[2][kParts][4];  // values, gates
+#pragma unroll
+          for (int m = 0; m < 2; ++m) {
+            const float upper = shared.bias[row + m * kWidth + g];
+            const float lower = shared.bias[row + m * kWidth + g + 8];
+#pragma unroll
+            for (int k = 0; k < kWidth / 16; ++k) {
+              uint32_t left[4];
+              weights.load_a(left, row + m * kWidth, 16 * k);
+#pragma unroll
+              for (int v = 0; v < kParts; ++v) {
+                const uint32_t right[2] = {u[v][2 * k], u[v][2 * k + 1]};
+                if (k > 0) {
+                  mma_16x8x16<T>(d[m][v], left, right);
+                } else {
+                  mma_16x8x16<T>(d[m][v], left, right, {upper, upper, lower, lower});
+                }
+              }
+            }
+          }
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+#pragma unroll
+            for (int v = 0; v < kParts; ++v) {
+              const float low = d[0][v][2 * r] * scaled_sigmoid(d[1][v][2 * r]);
+              const float high = d[0][v][2 * r + 1] * scaled_sigmoid(d[1][v][2 * r + 1]);
+              words[r].word[v] = mask[v] & pack<T>(low, high);
+            }
+          }
+        }
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          Words<4> words;
-#pragma unroll
-          for (int v = 0; v < 4; ++v) {
-            const uint32_t both = inside.word[v / 2] >> 16 * (v % 2);
-            words.word[v] = pack<T>(d[0][v][2 * r] * sigmoid(d[1][v][2 * r]),
-                                    d[0][v][2 * r + 1] * sigmoid(d[1][v][2 * r + 1])) &
-                            ((both & 1 ? 0xffffu : 0) | (both & 0x100 ? 0xffff0000u : 0));
-          }
-          *reinterpret_cast<Words<4>*>(out + int64_t{8 * r} * plane(a) + 32 * half) = words;
+          store_global(out, words[r]);
+          out += int64_t{8} * plane(a);
         }
       }
     }
   }
 }
 
+/// Half of a strip.
 template <class T, class X, int kWidth>
-struct alignas(16) OutputShared {
-  T gate_weight[kWidth * kWidth], out_weight[kWidth * kWidth], u[kTile * kWidth];
-  T z[kWidth * kTile], q[kWidth * kTile];
-  X raw[kTile * kWidth];
-  float gate_bias[kWidth], norm_weight[kWidth], norm_bias[kWidth], out_bias[kWidth];
-  Places places[2];
+struct alignas(16) OutputHalf {
+  Rows<X, kWidth, kStrip / 2> rows;
+  Columns<T, kWidth, kStrip / 2> z;
+
+  __device__ void stage_x(const CudaTriangleOutput& a, int place, int first) {
+    rows.stage(a.x, place, first, a.channels);
+  }
+  __device__ void stage_z(const CudaTriangleOutput& a, const Strip& strip, int first) {
+    if (!strip.there()) return;
+    z.stage(static_cast<const T*>(a.product) + strip.element(a) + first, a);
+  }
 };
 
-/// First a warp has eight positions and normalises and gates their product; then it has 16 and maps
-/// them to half of the channels.
+template <class T, class X, int kWidth>
+struct alignas(16) OutputShared {
+  T gate_weight[kWidth * kWidth], out_weight[kWidth * kWidth];
+  OutputHalf<T, X, kWidth> halves[kWarps][2];
+  float gate_bias[kWidth], norm_weight[kWidth], norm_bias[kWidth], out_bias[kWidth];
+};
+
+/// Positions are the rows of a warp's products: from the gates on a lane has two positions and
+/// every fourth pair of units, which are operands as they are.
 template <class T, class X, int kWidth>
 __global__ void __launch_bounds__(kThreads, kForwardBlocks) output_kernel(CudaTriangleOutput a) {
   auto& shared = *shared_memory<OutputShared<T, X, kWidth>>();
   const Matrix<T, kWidth> gate_weight{shared.gate_weight}, out_weight{shared.out_weight};
-  const Matrix<T, kWidth> u{shared.u};
-  const Matrix<T, kTile> z{shared.z}, q{shared.q};
+  auto& halves = shared.halves[warp()];
   const int g = lane() / 4, t = lane() % 4;
-  clear(shared.z);
-  shared.places[0].find(a, Tile::start(a));
-  __syncthreads();
-  stage_rows<kWidth>(shared.raw, a.x, shared.places[0], a.channels);
-  stage_channels<kWidth>(z, a.product, a, shared.places[0].tile);
-  __pipeline_commit();
-  stage_maps<4, 1>(gate_weight, shared.gate_bias, a);
-  stage_out_weight(out_weight, a);
+  constexpr int kSteps = kWidth / 16;
+  using Order = RowOrder<X, kWidth>;
+  Strip strip = Strip::start(a, warp());
+  int place = strip.place(a);
+  for (int half = 0; half < 2; ++half) halves[half].stage_x(a, place, 16 * half);
+  stage_maps<4, 1, true, Order>(gate_weight, shared.gate_bias, a);
+  stage_out_weight<Order>(out_weight, a);
   stage_vector<kWidth, T>(shared.norm_weight, a.weights.out_norm_weight, a.hidden, a);
   stage_vector<kWidth, T>(shared.norm_bias, a.weights.out_norm_bias, a.hidden, a);
-  stage_vector<kWidth, T>(shared.out_bias, a.weights.out_bias, a.channels, a);
-  for (int turn = 0; shared.places[turn].tile.there(a); turn = 1 - turn) {
-    const Places& places = shared.places[turn];
-    Places& next = shared.places[1 - turn];
-    __pipeline_wait_prior(0);
-    __syncthreads();
-    normalise_rows<false>(shared.raw, u, a.channels);
-    next.find(a, places.tile.next(a));
-    __syncthreads();
-    stage_rows<kWidth>(shared.raw, a.x, next, a.channels);
+  stage_vector<kWidth, T>(shared.out_bias, a.weights.out_bias, a.channels, a,
+                          [](int channel) { return Order::column(channel); });
+  wait_for_previous();
+  for (int half = 0; half < 2; ++half) {
+    halves[half].stage_z(a, strip, 16 * half);
     __pipeline_commit();
-    if (!places.none) {
-      const int p = 8 * warp() + 2 * t;
-      float gates[kWidth / 16][4];
-      project_all<false>(gates, shared.gate_bias, gate_weight, u, 8 * warp());
-      NormedColumns<kWidth / 8> normal;
-      normal.read(z, p, a.hidden);
+  }
+  __syncthreads();
+  const float share = reciprocal(static_cast<float>(a.hidden));
+  while (strip.there()) {
+    const Strip next = strip.next(a, kWarps);
+    const int next_place = next.place(a);
+    const unsigned inside = __ballot_sync(~0u, place >= 0);
+#pragma unroll 1
+    for (int half = 0; half < 2; ++half) {
+      uint32_t u[2][kWidth / 8], z[kSteps][4];
+      __pipeline_wait_prior(1);
+      __syncwarp();
+      float deviation[2];
+      halves[half].rows.template normalised<T>(u, deviation, {g, g + 8}, a.channels);
 #pragma unroll
-      for (int m = 0; m < kWidth / 8; ++m) {
-        const int h = 8 * m + g;
-        const float gain = shared.norm_weight[h], shift = shared.norm_bias[h];
-        const float(&gate)[4] = gates[m / 2];
-        *reinterpret_cast<uint32_t*>(q.at(h, p)) =
-            pack<T>((normal.x[m][0] * gain + shift) * sigmoid(gate[m % 2 * 2]),
-                    (normal.x[m][1] * gain + shift) * sigmoid(gate[m % 2 * 2 + 1]));
+      for (int s = 0; s < kSteps; ++s) halves[half].z.load_a(z[s], 0, 16 * s);
+      __syncwarp();
+      halves[half].stage_x(a, next_place, 16 * half);
+      halves[half].stage_z(a, next, 16 * half);
+      __pipeline_commit();
+
+      float y[kWidth / 8][4];
+#pragma unroll
+      for (int n = 0; n < kWidth / 8; ++n) {
+        const auto bias = *reinterpret_cast<const float2*>(shared.out_bias + 8 * n + 2 * t);
+        y[n][0] = y[n][2] = bias.x;
+        y[n][1] = y[n][3] = bias.y;
+      }
+      if ((inside >> 16 * half & 0xffff) != 0) {
+        float scale[2], offset[2];  // of the positions' product
+        norm_of<T>(z, a.hidden, share, scale, offset);
+#pragma unroll
+        for (int s = 0; s < kSteps; ++s) {
+          float gates[2][4];
+          uint32_t q[4];
+#pragma unroll
+          for (int j = 0; j < 2; ++j) {
+            const auto bias =
+                *reinterpret_cast<const float2*>(shared.gate_bias + 16 * s + 8 * j + 2 * t);
+            gates[j][0] = gates[j][2] = bias.x;
+            gates[j][1] = gates[j][3] = bias.y;
+          }
+#pragma unroll
+          for (int k = 0; k < kSteps; ++k) {
+            uint32_t right[4];
+            gate_weight.load_b(right, 16 * s, 16 * k);
+            multiply<T>(gates[0], gates[1],
+                        {u[0][2 * k], u[1][2 * k], u[0][2 * k + 1], u[1][2 * k + 1]}, right);
+          }
+#pragma unroll
+          for (int j = 0; j < 2; ++j) {
+            const int h = 16 * s + 8 * j + 2 * t;
+            const auto gain = *reinterpret_cast<const float2*>(shared.norm_weight + h);
+            const auto shift = *reinterpret_cast<const float2*>(shared.norm_bias + h);
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+              float low, high;
+              unpack<T>(z[s][2 * j + r], low, high);
+              low = (low * scale[r] + offset[r]) * gain.x + shift.x;
+              high = (high * scale[r] + offset[r]) * gain.y + shift.y;
+              q[2 * j + r] = pack<T>(low * scaled_sigmoid(gates[j][2 * r]),
+                                     high * scaled_sigmoid(gates[j][2 * r + 1]));
+            }
+          }
+#pragma unroll
+          for (int n = 0; n < kWidth / 8; n += 2) {
+            uint32_t right[4];
+            out_weight.load_b(right, 8 * n, 16 * s);
+            multiply<T>(y[n], y[n + 1], q, right);
+          }
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        store_values<kWidth>(static_cast<X*>(a.y), __shfl_sync(~0u, place, 16 * half + g + 8 * r),
+                             a.channels, [&](int v) { return y[v / 2][2 * r + v % 2]; });
       }
     }
-    __syncthreads();
-    stage_channels<kWidth>(z, a.product, a, next.tile);
-    __pipeline_commit();
-    const int position = warp() % 4 * 16, column = warp() / 4 * (kWidth / 2);
-    float y[kWidth / 16][4];
-#pragma unroll
-    for (int n = 0; n < kWidth / 16; ++n) {
-      y[n][0] = y[n][2] = shared.out_bias[column + 8 * n + 2 * t];
-      y[n][1] = y[n][3] = shared.out_bias[column + 8 * n + 2 * t + 1];
-    }
-#pragma unroll
-    for (int k = 0; k < kWidth; k += 16) {
-      if (places.none) break;
-      uint32_t left[4];
-      q.load_a_transposed(left, k, position);
-#pragma unroll
-      for (int n = 0; n < kWidth / 16; n += 2) {
-        uint32_t right[4];
-        out_weight.load_b(right, column + 8 * n, k);
-        multiply<T>(y[n], y[n + 1], left, right);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int place = places.row[position + g + 8 * r];
-      const bool real = place >= 0;
-      X* const to = static_cast<X*>(a.y) + int64_t{real ? place : ~place} * a.channels + column;
-#pragma unroll
-      for (int n = 0; n < kWidth / 16; n += 2) {
-        const bool write = place != kNowhere && column + 8 * n < a.channels;
-        const auto value = [&](int part, int e) { return real ? y[n + part][2 * r + e] : 0.0f; };
-        store_columns(to + 8 * n, value(0, 0), value(0, 1), value(1, 0), value(1, 1), write);
-      }
-    }
+    strip = next;
+    place = next_place;
   }
 }
 

@@ -120,6 +120,27 @@ Given<T> exchange(const T& value) {
   return {turn};
 }
 
+/// PTX's barrier.arrive and barrier.sync of some of a block's warps.
+struct Barrier {
+  int arrived = 0, generation = 0;
+};
+inline Barrier barriers[16];
+
+inline void barrier_arrive(int barrier, int threads) {
+  Barrier& b = barriers[barrier];
+  if (++b.arrived < threads) return;
+  b.arrived = 0;
+  ++b.generation;
+}
+inline void barrier_sync(int barrier, int threads) {
+  const int generation = barriers[barrier].generation;
+  barrier_arrive(barrier, threads);
+  for (int turns = 0; turns == 0 || barriers[barrier].generation == generation; ++turns) {
+    if (turns > 1000000) throw std::logic_error("a barrier that others do not reach");
+    wait(Stop::warp);
+  }
+}
+
 }  // namespace cuda_on_host
 
 inline void __syncwarp(unsigned = ~0u) { cuda_on_host::wait(cuda_on_host::Stop::warp); }
@@ -158,6 +179,7 @@ inline void run_on_host(int64_t blocks, int threads, const std::function<void()>
   gridDim.x = static_cast<unsigned>(blocks);
   fibers = std::vector<Fiber>(static_cast<size_t>(threads));
   for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
+    std::fill(std::begin(barriers), std::end(barriers), Barrier{});
     std::memset(ribo::kernels::shared_bytes, 0xff, sizeof ribo::kernels::shared_bytes);
     for (Fiber& fiber : fibers) {
       getcontext(&fiber.context);
