@@ -10,6 +10,7 @@
 
 #include "attention/attention_aten.h"
 #include "attention/attention_cpu.h"
+#include "attention/attention_device.h"
 #include "common/check.h"
 #include "common/lengths.h"
 #include "common/parallel.h"
@@ -29,12 +30,6 @@ at::Tensor channels_adjacent(const at::Tensor& x) { return x.stride(-1) == 1 ? x
 // x is [B, G, L, H, d].
 AttentionStrides strides(const at::Tensor& x) {
   return {x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
-}
-
-// A tensor [B, G, L, H, d] whose memory is [B, L, G, H, d] if `columns`.
-at::Tensor empty_for(const at::Tensor& q, at::ScalarType type, bool columns) {
-  if (!columns) return at::empty(q.sizes(), q.options().dtype(type));
-  return at::empty(q.transpose(1, 2).sizes(), q.options().dtype(type)).transpose(1, 2);
 }
 
 // The kernel's arguments, and the tensors that they point into.
@@ -123,27 +118,48 @@ AttentionGrads backward_cpu(const AttentionTensors& in, const at::Tensor& log_su
   return grads;
 }
 
+AttentionResult forward_on_device(AttentionTensors& in, bool columns) {
+#ifdef RIBO_CUDA_VERSION
+  if (attention_fits_cuda(in)) return attention_forward_on_cuda(in, columns);
+#endif
+  in.bias = in.bias.contiguous();
+  if (!in.q.is_cpu()) return {attention_forward_aten(in), {}, {}};
+  const auto [out, log_sum] = in.q.scalar_type() == at::kDouble ? forward_cpu<double>(in, columns)
+                                                                : forward_cpu<float>(in, columns);
+  return {out, log_sum, {}};
+}
+
+AttentionGrads backward_on_device(const AttentionTensors& in, const AttentionResult& result,
+                                  const at::Tensor& out_grad, bool columns,
+                                  [[maybe_unused]] bool wide_bias) {
+#ifdef RIBO_CUDA_VERSION
+  if (result.out.defined()) {
+    return attention_backward_on_cuda(in, result, out_grad, columns, wide_bias);
+  }
+#endif
+  if (!in.q.is_cpu()) return attention_backward_aten(in, out_grad);
+  return in.q.scalar_type() == at::kDouble
+             ? backward_cpu<double>(in, result.log_sum, out_grad, columns)
+             : backward_cpu<float>(in, result.log_sum, out_grad, columns);
+}
+
 struct SharedBiasAttention : torch::autograd::Function<SharedBiasAttention> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v, const at::Tensor& bias,
                             const std::optional<at::Tensor>& lengths,
                             const std::optional<at::Tensor>& keep, double kept, bool columns) {
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    const AttentionTensors in{
-        q,   k, v, bias.contiguous(), lengths.value_or(at::Tensor()), keep.value_or(at::Tensor()),
-        kept};
-    at::Tensor out, log_sum;
-    if (!q.is_cpu()) {
-      out = attention_forward_aten(in);
-    } else if (q.scalar_type() == at::kDouble) {
-      std::tie(out, log_sum) = forward_cpu<double>(in, columns);
-    } else {
-      std::tie(out, log_sum) = forward_cpu<float>(in, columns);
-    }
-    ctx->save_for_backward({q, k, v, in.bias, in.lengths, in.keep, log_sum});
+    AttentionTensors in{
+        q, k, v, bias, lengths.value_or(at::Tensor()), keep.value_or(at::Tensor()), kept};
+    const AttentionResult result = forward_on_device(in, columns);
+    if (result.bias.defined()) in.bias = result.bias;
+    const bool wants_out = !q.is_cpu() && result.log_sum.defined();  // CUDA's backward pass
+    ctx->save_for_backward({q, k, v, in.bias, in.lengths, in.keep, result.log_sum,
+                            wants_out ? result.out : at::Tensor()});
     ctx->saved_data["kept"] = kept;
     ctx->saved_data["columns"] = columns;
-    return out;
+    ctx->saved_data["bias"] = bias.scalar_type();
+    return result.out;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list out_grads) {
@@ -157,20 +173,14 @@ struct SharedBiasAttention : torch::autograd::Function<SharedBiasAttention> {
                               saved[4],
                               saved[5],
                               ctx->saved_data["kept"].toDouble()};
-    const at::Tensor& log_sum = saved[6];
-    const bool columns = ctx->saved_data["columns"].toBool();
-    AttentionGrads grads;
-    if (!in.q.is_cpu()) {
-      grads = attention_backward_aten(in, out_grads[0]);
-    } else if (in.q.scalar_type() == at::kDouble) {
-      grads = backward_cpu<double>(in, log_sum, out_grads[0], columns);
-    } else {
-      grads = backward_cpu<float>(in, log_sum, out_grads[0], columns);
-    }
+    const at::ScalarType bias_type = ctx->saved_data["bias"].toScalarType();
+    const AttentionGrads grads =
+        backward_on_device(in, {saved[7], saved[6], {}}, out_grads[0],
+                           ctx->saved_data["columns"].toBool(), bias_type == at::kFloat);
     return {grads.q.to(in.q.scalar_type()),
             grads.k.to(in.k.scalar_type()),
             grads.v.to(in.v.scalar_type()),
-            grads.bias.to(in.bias.scalar_type()),
+            grads.bias.to(bias_type),
             {},
             {},
             {},

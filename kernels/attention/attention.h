@@ -24,8 +24,8 @@ namespace ribo::kernels {
 ///
 /// Logits and softmax are float32 (float64 where q is) whatever autocast says. Differentiable once,
 /// in q, k, v and bias. The backward pass recomputes the weights from q, k and bias; kept beside
-/// these are a number a row, and with dropout a byte a weight. Throws Error where shapes, types or
-/// devices disagree.
+/// these are a number a row, with dropout a byte a weight, and by CUDA's kernels the output. Throws
+/// Error where shapes, types or devices disagree.
 ///
 /// Source: Jumper et al. 2021 (AlphaFold), supplementary algorithm 7, without its gate, and
 /// RibonanzaNet's self-attention.

@@ -13,6 +13,7 @@
 #include "common/parallel.h"
 #include "outer_product_mean/outer_product_mean_aten.h"
 #include "outer_product_mean/outer_product_mean_cpu.h"
+#include "outer_product_mean/outer_product_mean_device.h"
 
 namespace ribo::kernels {
 namespace {
@@ -135,6 +136,27 @@ OuterProductGrads backward_cpu(const OuterProductTensors& in, const at::Tensor& 
   return grads;
 }
 
+at::Tensor forward_on_device(const OuterProductTensors& in) {
+#ifdef RIBO_CUDA_VERSION
+  if (outer_product_fits_cuda(in, (in.residual.defined() ? in.residual : in.a).scalar_type())) {
+    return outer_product_forward_on_cuda(in);
+  }
+#endif
+  if (!in.a.is_cpu()) return outer_product_forward_aten(in);
+  return in.a.scalar_type() == at::kDouble ? forward_cpu<double>(in) : forward_cpu<float>(in);
+}
+
+OuterProductGrads backward_on_device(const OuterProductTensors& in, const at::Tensor& out_grad) {
+#ifdef RIBO_CUDA_VERSION
+  if (outer_product_fits_cuda(in, out_grad.scalar_type())) {
+    return outer_product_backward_on_cuda(in, out_grad);
+  }
+#endif
+  if (!in.a.is_cpu()) return outer_product_backward_aten(in, out_grad);
+  return in.a.scalar_type() == at::kDouble ? backward_cpu<double>(in, out_grad)
+                                           : backward_cpu<float>(in, out_grad);
+}
+
 struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& a, const at::Tensor& b,
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -149,31 +171,26 @@ struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
     if (residual) ctx->saved_data["residual"] = residual->scalar_type();
     const OuterProductTensors in{
         a, b, weight, bias.value_or(at::Tensor()), residual.value_or(at::Tensor()), lengths, bf16};
-    if (!a.is_cpu()) return outer_product_forward_aten(in);
-    return a.scalar_type() == at::kDouble ? forward_cpu<double>(in) : forward_cpu<float>(in);
+    return forward_on_device(in);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list out_grads) {
     refuse_second_derivative(kOp);
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const auto saved = ctx->get_saved_variables();
-    const OuterProductTensors in{saved[0], saved[1], saved[2], {}, {}, saved[3],
-                                 ctx->saved_data["bf16"].toBool()};
-    OuterProductGrads grads;
-    if (!in.a.is_cpu()) {
-      grads = outer_product_backward_aten(in, out_grads[0]);
-    } else if (in.a.scalar_type() == at::kDouble) {
-      grads = backward_cpu<double>(in, out_grads[0]);
-    } else {
-      grads = backward_cpu<float>(in, out_grads[0]);
-    }
+    const OuterProductTensors in{
+        saved[0], saved[1], saved[2], {}, {}, saved[3], ctx->saved_data["bf16"].toBool()};
+    const OuterProductGrads grads = backward_on_device(in, out_grads[0]);
     const auto optional = [&](const char* name, const at::Tensor& grad) {
       const auto type = ctx->saved_data.find(name);
       return type == ctx->saved_data.end() ? at::Tensor() : grad.to(type->second.toScalarType());
     };
-    return {grads.a.to(in.a.scalar_type()),           grads.b.to(in.b.scalar_type()),
-            grads.weight.to(in.weight.scalar_type()), optional("bias", grads.bias),
-            optional("residual", grads.residual),     {},
+    return {grads.a.to(in.a.scalar_type()),
+            grads.b.to(in.b.scalar_type()),
+            grads.weight.to(in.weight.scalar_type()),
+            optional("bias", grads.bias),
+            optional("residual", grads.residual),
+            {},
             {}};
   }
 };

@@ -96,6 +96,60 @@ TEST_F(AttentionCuda, AgreesWithTheCpuAtTheSizesOfRibonanzaNet) {
   }
 }
 
+// Wider than a product's operands, and longer than a block's keys.
+TEST_F(AttentionCuda, AgreesWithTheCpuAtOtherSizes) {
+  for (const Operator& op : operators()) {
+    for (const Size& s : {Size{2, 37, 2, 64}, {2, 40, 3, 24}, {1, 200, 2, 16}}) {
+      Inputs in = op.inputs(s);
+      for (const bool padded : {false, true}) {
+        if (padded) in[4] = at::full({s.batch}, s.length - 3, at::kLong);
+        for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+          const Inputs typed = testing::in_type(in, type);
+          testing::expect_same_on_gpu(
+              op.kernel, typed, at::randn_like(typed[0]), 2e-2,
+              cat(op.name, ", ", type, ", L ", s.length, padded ? ", padded" : ""));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(AttentionCuda, TheSameBitsEveryTime) {
+  for (const Operator& op : operators()) {
+    Inputs in = testing::in_type(op.inputs({2, 130, 4, 16}), at::kBFloat16);
+    in[4] = at::tensor({130, 77}, at::kLong);
+    const at::Tensor cotangent = at::randn_like(in[0]);
+    const auto one = testing::differentiate_on(at::kCUDA, op.kernel, in, cotangent);
+    const auto two = testing::differentiate_on(at::kCUDA, op.kernel, in, cotangent);
+    EXPECT_TRUE(one.value.equal(two.value)) << op.name;
+    for (size_t i = 0; i < one.grads.size(); ++i) {
+      EXPECT_TRUE(one.grads[i].equal(two.grads[i])) << op.name << ", gradient " << i;
+    }
+  }
+}
+
+// The same seed draws the same weights to drop in every type.
+TEST_F(AttentionCuda, DropoutIsTheSameInEveryType) {
+  const Inputs in = Operator{}.inputs({2, 77, 4, 32});
+  const at::Tensor cotangent = at::randn_like(in[0]);
+  const auto dropped = [&](at::ScalarType type) {
+    const auto kernel = [](const Inputs& x) {
+      at::manual_seed(3);
+      return pair_bias_attention(x[0], x[1], x[2], x[3], at::tensor({77, 50}, at::kLong), 0.2);
+    };
+    const Inputs typed = testing::in_type(in, type);
+    return testing::differentiate_on(at::kCUDA, kernel, typed, cotangent.to(type));
+  };
+  const auto want = dropped(at::kFloat);
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    const auto got = dropped(type);
+    EXPECT_LE(testing::difference(got.value, want.value), 2e-2) << type;
+    for (size_t i = 0; i < want.grads.size(); ++i) {
+      EXPECT_LE(testing::difference(got.grads[i], want.grads[i]), 2e-2) << type << ", " << i;
+    }
+  }
+}
+
 // As under autocast.
 TEST_F(AttentionCuda, AgreesWithTheCpuWithABiasOfFloat32) {
   for (const Operator& op : operators()) {
@@ -112,30 +166,35 @@ TEST_F(AttentionCuda, ABiasOfMinusInfinityHides) {
     const at::Tensor hidden = at::rand({2, 2, 20, 20}).lt(0.3);
     hidden.select(2, 7).fill_(true);
     in[3] = in[3].masked_fill(op.pairs ? hidden.permute({0, 2, 3, 1}) : hidden, -kInfinity);
-    const at::Tensor cotangent = at::randn_like(in[0]);
-    const auto got = testing::expect_same_on_gpu(op.kernel, in, cotangent, 1e-4, op.name);
-    const at::Tensor of_that = got.value.select(op.columns ? 1 : 2, 7);
-    EXPECT_EQ(of_that.count_nonzero().item<int64_t>(), 0) << op.name;
+    for (const auto& [type, tolerance] : {std::pair(at::kFloat, 1e-4), {at::kBFloat16, 2e-2}}) {
+      const Inputs typed = testing::in_type(in, type);
+      const auto got = testing::expect_same_on_gpu(op.kernel, typed, at::randn_like(typed[0]),
+                                                   tolerance, cat(op.name, ", ", type));
+      const at::Tensor of_that = got.value.select(op.columns ? 1 : 2, 7);
+      EXPECT_EQ(of_that.count_nonzero().item<int64_t>(), 0) << op.name;
+    }
   }
 }
 
 TEST_F(AttentionCuda, PaddingIsNeverRead) {
   for (const Operator& op : operators()) {
-    const Size s{3, 20, 2, 8};
-    Inputs clean = op.inputs(s);
-    clean[4] = ragged(s.batch, s.length);
-    const at::Tensor outside = at::arange(s.length).ge(clean[4].unsqueeze(1));
-    Inputs dirty = clean;
-    for (const size_t i : {0, 1, 2}) dirty[i] = clean[i].masked_fill(op.in_q(outside), NAN);
-    dirty[3] = clean[3].masked_fill(op.in_bias(outside), NAN);
-    const at::Tensor cotangent = at::randn_like(clean[0]);
-    const auto want = testing::differentiate_on(at::kCPU, op.kernel, clean, cotangent);
-    const auto got = testing::differentiate_on(at::kCUDA, op.kernel, dirty,
-                                               cotangent.masked_fill(op.in_q(outside), NAN));
-    EXPECT_LE(testing::difference(got.value, want.value), 1e-4) << op.name;
-    for (size_t i = 0; i < want.grads.size(); ++i) {
-      EXPECT_LE(testing::difference(got.grads[i], want.grads[i]), 1e-4)
-          << op.name << ", gradient " << i;
+    for (const auto& [type, tolerance] : {std::pair(at::kFloat, 1e-4), {at::kBFloat16, 2e-2}}) {
+      const Size s{3, 20, 2, 8};
+      Inputs clean = testing::in_type(op.inputs(s), type);
+      clean[4] = ragged(s.batch, s.length);
+      const at::Tensor outside = at::arange(s.length).ge(clean[4].unsqueeze(1));
+      Inputs dirty = clean;
+      for (const size_t i : {0, 1, 2}) dirty[i] = clean[i].masked_fill(op.in_q(outside), NAN);
+      dirty[3] = clean[3].masked_fill(op.in_bias(outside), NAN);
+      const at::Tensor cotangent = at::randn_like(clean[0]);
+      const auto want = testing::differentiate_on(at::kCPU, op.kernel, clean, cotangent);
+      const auto got = testing::differentiate_on(at::kCUDA, op.kernel, dirty,
+                                                 cotangent.masked_fill(op.in_q(outside), NAN));
+      EXPECT_LE(testing::difference(got.value, want.value), tolerance) << op.name;
+      for (size_t i = 0; i < want.grads.size(); ++i) {
+        EXPECT_LE(testing::difference(got.grads[i], want.grads[i]), tolerance)
+            << op.name << ", gradient " << i;
+      }
     }
   }
 }

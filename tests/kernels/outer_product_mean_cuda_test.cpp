@@ -60,32 +60,57 @@ TEST_F(OuterProductMeanCuda, AgreesWithTheCpuWithoutBiasAndResidual) {
   testing::expect_same_on_gpu(kernel, in, cotangent, 1e-4, "without bias and residual");
 }
 
+// More positions than a block of the backward pass holds.
+TEST_F(OuterProductMeanCuda, AgreesWithTheCpuAtLargerSizes) {
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    Inputs in = random_inputs(2, 250, 32, 64);
+    in[5] = at::tensor({250, 201}, at::kLong);
+    const Inputs typed = testing::in_type(in, type);
+    testing::expect_same_on_gpu(kernel, typed, at::randn_like(typed[4]), 2e-2, cat(type));
+  }
+}
+
+TEST_F(OuterProductMeanCuda, TheSameBitsEveryTime) {
+  for (const int64_t length : {177, 250}) {
+    Inputs in = testing::in_type(random_inputs(3, length, 32, 64), at::kBFloat16);
+    in[5] = at::tensor({length, length / 2, length - 1}, at::kLong);
+    const at::Tensor cotangent = at::randn_like(in[4]);
+    const auto one = testing::differentiate_on(at::kCUDA, kernel, in, cotangent);
+    const auto two = testing::differentiate_on(at::kCUDA, kernel, in, cotangent);
+    EXPECT_TRUE(one.value.equal(two.value));
+    for (size_t i = 0; i < one.grads.size(); ++i) EXPECT_TRUE(one.grads[i].equal(two.grads[i]));
+  }
+}
+
 // As under autocast: narrow factors on float32 weights and pairs.
 TEST_F(OuterProductMeanCuda, AgreesWithTheCpuInMixedTypes) {
   Inputs in = random_inputs(2, 40, 32, 64);
   for (const size_t i : {0, 1}) in[i] = in[i].to(at::kBFloat16);
-  testing::expect_same_on_gpu(kernel, in, at::randn_like(in[4]), 2e-2, "bfloat16 and float32");
+  for (const bool padded : {false, true}) {
+    if (padded) in[5] = at::tensor({40, 21}, at::kLong);
+    testing::expect_same_on_gpu(kernel, in, at::randn_like(in[4]), 2e-2, "bfloat16 and float32");
+  }
 }
 
 TEST_F(OuterProductMeanCuda, PaddingIsNeverRead) {
   const int64_t batch = 3, length = 20;
-  const Inputs clean = [&] {
-    Inputs in = random_inputs(batch, length, 32, 64);
-    in[5] = ragged(batch, length);
-    return in;
-  }();
-  const at::Tensor outside = at::arange(length).ge(clean[5].unsqueeze(1));
-  const at::Tensor pairs = outside.unsqueeze(1).logical_or(outside.unsqueeze(2)).unsqueeze(3);
-  const at::Tensor cotangent = at::randn_like(clean[4]);
-  Inputs dirty = clean;
-  for (const size_t i : {0, 1}) dirty[i] = clean[i].masked_fill(outside.unsqueeze(2), NAN);
-  dirty[4] = clean[4].masked_fill(pairs, NAN);
-  const auto want = testing::differentiate_on(at::kCPU, kernel, clean, cotangent);
-  const auto got =
-      testing::differentiate_on(at::kCUDA, kernel, dirty, cotangent.masked_fill(pairs, NAN));
-  EXPECT_LE(testing::difference(got.value, want.value), 1e-4);
-  for (size_t i = 0; i < want.grads.size(); ++i) {
-    EXPECT_LE(testing::difference(got.grads[i], want.grads[i]), 1e-4) << "gradient " << i;
+  for (const auto& [type, tolerance] : {std::pair(at::kFloat, 1e-4), {at::kBFloat16, 2e-2}}) {
+    Inputs clean = testing::in_type(random_inputs(batch, length, 32, 64), type);
+    clean[5] = ragged(batch, length);
+    const at::Tensor outside = at::arange(length).ge(clean[5].unsqueeze(1));
+    const at::Tensor pairs = outside.unsqueeze(1).logical_or(outside.unsqueeze(2)).unsqueeze(3);
+    const at::Tensor cotangent = at::randn_like(clean[4]);
+    Inputs dirty = clean;
+    for (const size_t i : {0, 1}) dirty[i] = clean[i].masked_fill(outside.unsqueeze(2), NAN);
+    dirty[4] = clean[4].masked_fill(pairs, NAN);
+    const auto want = testing::differentiate_on(at::kCPU, kernel, clean, cotangent);
+    const auto got =
+        testing::differentiate_on(at::kCUDA, kernel, dirty, cotangent.masked_fill(pairs, NAN));
+    EXPECT_LE(testing::difference(got.value, want.value), tolerance) << type;
+    for (size_t i = 0; i < want.grads.size(); ++i) {
+      EXPECT_LE(testing::difference(got.grads[i], want.grads[i]), tolerance)
+          << type << ", gradient " << i;
+    }
   }
 }
 
