@@ -76,7 +76,6 @@ __global__ void __launch_bounds__(kThreads)
   const int i = static_cast<int>(blockIdx.x) * 32 + lane();
   float sum = 0;
   wait_for_previous();
-  release_next();
   if (i < size) {
     const int blocks = sums.of_projections(i) ? project_blocks : output_blocks;
 #pragma unroll 9

@@ -45,7 +45,7 @@ cudaError_t launch_early([[maybe_unused]] const CudaTriangle& a, void (*kernel)(
 
 int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
-// As many as a device holds at once; each has further strips then.
+// As many as a device holds at once; each has further strips or tiles then.
 int64_t blocks(const CudaTriangle& a, int of_each, int warps) {
   const int64_t strips = int64_t{a.batch} * (triangle::plane(a) / triangle::kStrip);
   return std::min<int64_t>(int64_t{of_each} * a.multiprocessors, ceil_div(strips, warps));
@@ -115,9 +115,8 @@ cudaError_t cuda_triangle_project(const CudaTriangleProject& a, cudaStream_t str
   return with_types(a, [&](auto type, auto x) {
     using T = decltype(type);
     using X = decltype(x);
-    return launch_early(a, triangle::project_kernel<T, X, kWidth>, forward_blocks(a),
-                        triangle::kThreads, sizeof(triangle::ProjectShared<T, X, kWidth>), stream,
-                        a);
+    return launch(triangle::project_kernel<T, X, kWidth>, forward_blocks(a), triangle::kThreads,
+                  sizeof(triangle::ProjectShared<T, X, kWidth>), stream, a);
   });
 }
 
@@ -137,9 +136,9 @@ cudaError_t cuda_triangle_output_backward(const CudaTriangleOutputBackward& a,
     using T = decltype(type);
     using X = decltype(x);
     const int teams = output_backward_teams(a);
-    return launch_early(a, triangle::output_backward_kernel<T, X, kWidth>,
-                        output_backward_blocks(a), triangle::kOutputThreads,
-                        OutputBackwardShared<T, X>::size(teams), stream, a, teams);
+    return launch(triangle::output_backward_kernel<T, X, kWidth>, output_backward_blocks(a),
+                  triangle::kOutputThreads, OutputBackwardShared<T, X>::size(teams), stream, a,
+                  teams);
   });
 }
 

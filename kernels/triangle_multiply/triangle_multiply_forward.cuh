@@ -25,7 +25,6 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks) project_kernel(CudaT
   const int g = lane() / 4, t = lane() % 4;
   constexpr int kParts = kStrip / 8;
   Strip strip = Strip::start(a, warp());
-  wait_for_previous();
   int place = strip.place(a);
   rows.stage(a.x, place, 0, a.channels);
   __pipeline_commit();

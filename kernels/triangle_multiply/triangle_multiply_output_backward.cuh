@@ -21,7 +21,7 @@ struct alignas(16) Exchange {
   }
 
   /// The operand A of 16 units and the s-th positions; two B, of those and 16 channels.
-  __device__ void load_a(uint32_t (&a)[4], int s, int unit) const {
+  __device__ void load_a(uint32_t (&a)[4], int unit, int s) const {
     load_matrix_x4_transposed(a, matrix(lane() / 16, lane() / 8 % 2, unit, s));
   }
   __device__ void load_b(uint32_t (&b)[4], int s, int channel) const {
@@ -91,41 +91,31 @@ __device__ inline void add_units(OutputBackwardShared<T, X, kWidth>& shared,
       const int ahead = from * static_cast<int>(gridDim.x);
       const Strip its = strip.skip(a, ahead);
       if (!its.there()) break;
-      const bool last = !next.skip(a, ahead).there();
-      T* to = channels + its.element(a);
       const auto& slot = shared.slots[from];
-      // All is read, so that the slot can be filled again, before any of it is multiplied.
-      uint32_t right[2][kSteps][4], left[2][kParts][4], written[2][kParts][4] = {};
       barrier_sync(filled(from), kOutputMeeting);
-      const bool none = slot.none != 0;
-      if (!none) {
+      uint32_t written[kParts][2][4] = {};  // [..][s], of units g and g + 8
+      if (slot.none == 0) {
 #pragma unroll
         for (int s = 0; s < 2; ++s) {
+          uint32_t right[kSteps][4];
 #pragma unroll
           for (int n = 0; n < kSteps; ++n) {
-            (kGate ? slot.u : slot.d_y).load_b(right[s][n], s, 16 * n);
+            (kGate ? slot.u : slot.d_y).load_b(right[n], s, 16 * n);
           }
 #pragma unroll
           for (int m = 0; m < kParts; ++m) {
-            (kGate ? slot.d_gate : slot.q).load_a(left[s][m], s, first + 16 * m);
-            if constexpr (!kGate) slot.d_z.load_a(written[s][m], s, first + 16 * m);
-          }
-        }
-      }
-      if (!last) barrier_arrive(emptied(from), kOutputMeeting);
-      if (!none) {
-#pragma unroll
-        for (int s = 0; s < 2; ++s) {
-#pragma unroll
-          for (int m = 0; m < kParts; ++m) {
+            uint32_t left[4];
+            (kGate ? slot.d_gate : slot.q).load_a(left, first + 16 * m, s);
 #pragma unroll
             for (int n = 0; n < kSteps; ++n) {
-              multiply<T>(sums[m][2 * n], sums[m][2 * n + 1], left[s][m], right[s][n]);
+              multiply<T>(sums[m][2 * n], sums[m][2 * n + 1], left, right[n]);
             }
             if constexpr (kGate) {
-              mma_16x8x16<T>(bias_sums[m], left[s][m], {one, one});
+              mma_16x8x16<T>(bias_sums[m], left, {one, one});
 #pragma unroll
-              for (int i = 0; i < 4; ++i) written[s][m][i] = left[s][m][i];
+              for (int i = 0; i < 4; ++i) written[m][s][i] = left[i];
+            } else {
+              slot.d_z.load_a(written[m][s], first + 16 * m, s);
             }
           }
           if constexpr (!kGate) {
@@ -133,21 +123,21 @@ __device__ inline void add_units(OutputBackwardShared<T, X, kWidth>& shared,
             for (int n = 0; n < kParts; ++n) {
               uint32_t both[4];
 #pragma unroll
-              for (int i = 0; i < 4; ++i) {
-                both[i] = first == 0 ? right[s][n][i] : right[s][kParts + n][i];
-              }
+              for (int i = 0; i < 4; ++i) both[i] = first == 0 ? right[n][i] : right[kParts + n][i];
               multiply<T>(bias_sums[2 * n], bias_sums[2 * n + 1], ones, both);
             }
           }
         }
       }
+      if (next.skip(a, ahead).there()) barrier_arrive(emptied(from), kOutputMeeting);
+      T* to = channels + its.element(a);
 #pragma unroll
       for (int m = 0; m < kParts; ++m) {
         if (first + 16 * m >= a.hidden) break;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          store_global(to, {{written[0][m][r], written[0][m][2 + r], written[1][m][r],
-                             written[1][m][2 + r]}});
+          store_global(to, {{written[m][0][r], written[m][0][2 + r], written[m][1][r],
+                             written[m][1][2 + r]}});
           to += stride;
         }
       }
@@ -166,15 +156,13 @@ __device__ inline void add_units(OutputBackwardShared<T, X, kWidth>& shared,
       out[to.map_bias() + 4 * a.hidden + unit + g + 8] = bias_sums[m][2];
     }
   }
-  if constexpr (!kGate) {
-    if (g > 0) return;
+  if (kGate || g > 0) return;
 #pragma unroll
-    for (int n = 0; n < kSteps; ++n) {
-      const int channel = Order::channel(first + 8 * n + 2 * t);
-      if (channel >= a.channels) continue;
-      out[to.out_bias() + channel] = bias_sums[n][0];
-      out[to.out_bias() + channel + 1] = bias_sums[n][1];
-    }
+  for (int n = 0; n < kSteps; ++n) {
+    const int channel = Order::channel(first + 8 * n + 2 * t);
+    if (channel >= a.channels) continue;
+    out[to.out_bias() + channel] = bias_sums[n][0];
+    out[to.out_bias() + channel + 1] = bias_sums[n][1];
   }
 }
 
@@ -193,7 +181,6 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
   auto& slot = shared.slots[of_positions ? team : 0];
   auto& mine = slot.halves[half];
   Strip strip = Strip::start(a, of_positions ? team : 0);
-  wait_for_previous();
   int place = strip.place(a);
   const auto stage = [&](const Strip& from, int its_place) {
     mine.x.stage(a.x, its_place, 16 * half, a.channels);
@@ -238,16 +225,24 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
     for (int s = 0; s < kSteps; ++s) mine.z.load_a(z[s], 0, 16 * s);
     __syncwarp();
     stage(next, next_place);
+    if (!first) barrier_sync(emptied(team), kOutputMeeting);
     strip = next;
     place = next_place;
-    const auto wait_emptied = [&] {
-      if (!first) barrier_sync(emptied(team), kOutputMeeting);
-      if (half == 0 && lane() == 0) slot.none = none;
-    };
+    if (half == 0 && lane() == 0) slot.none = none;
     if (none) {
-      wait_emptied();
       barrier_arrive(filled(team), kOutputMeeting);
       continue;
+    }
+    const auto give = [&](Exchange<T, kWidth>& exchange, int r, int column, uint32_t word) {
+      exchange.at(half, r, column / 8) = word;
+    };
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+#pragma unroll
+      for (int j = 0; j < kWidth / 8; ++j) {
+        give(slot.u, r, 8 * j, u[r][j]);
+        give(slot.d_y, r, 8 * j, d_y[r][j]);
+      }
     }
     float scale[2], offset[2];
     norm_of<T>(z, a.hidden, share, scale, offset);
@@ -275,7 +270,6 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
         multiply<T>(grads[s][0], grads[s][1],
                     {d_y[0][2 * k], d_y[1][2 * k], d_y[0][2 * k + 1], d_y[1][2 * k + 1]}, right);
       }
-      if (s == 0) wait_emptied();
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const int h = 16 * s + 8 * j + 2 * t;
@@ -300,17 +294,9 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
             sums[r] += grad;
             products[r] += grad * x[e];
           }
-          slot.q.at(half, r, 2 * s + j) = pack<T>(value[0], value[1]);
-          slot.d_gate.at(half, r, 2 * s + j) = pack<T>(d_pre[0], d_pre[1]);
+          give(slot.q, r, 16 * s + 8 * j, pack<T>(value[0], value[1]));
+          give(slot.d_gate, r, 16 * s + 8 * j, pack<T>(d_pre[0], d_pre[1]));
         }
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-#pragma unroll
-      for (int j = 0; j < kWidth / 8; ++j) {
-        slot.u.at(half, r, j) = u[r][j];
-        slot.d_y.at(half, r, j) = d_y[r][j];
       }
     }
     add_lanes(sums);
@@ -329,7 +315,7 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
             x[e] = x[e] * scale[r] + offset[r];
             d_z[e] = grads[s][j][2 * r + e] * scale[r] + (x[e] * slope + shift);
           }
-          slot.d_z.at(half, r, 2 * s + j) = pack<T>(d_z[0], d_z[1]);
+          give(slot.d_z, r, 16 * s + 8 * j, pack<T>(d_z[0], d_z[1]));
         }
       }
     }

@@ -5,18 +5,15 @@
 
 namespace ribo::kernels::triangle {
 
-inline constexpr int kMapWarps = 4, kMostPositionWarps = 4;  // of a block
-static_assert(kMapWarps + kMostPositionWarps == kWarps);
+inline constexpr int kMapWarps = 4, kMostPositionWarps = kWarps - kMapWarps;  // of a block
 
-/// What a warp of positions shares with those of the maps, one of which prepares its strips.
+/// What a warp of positions has for itself, and hands to those of the maps.
 template <class T, class X, int kWidth>
 struct alignas(16) ProjectBackwardSlot {
   Rows<X, kWidth, kStrip> rows;
-  Columns<T, kWidth, kStrip> d[3];  // of left, right and the output's gate
-  T u[2][kStrip * kWidth];          // [positions, channels], of this strip and the next one
-  float scale[2][kStrip];           // 1 / deviation
-  T d_maps[4][kStrip * kWidth];     // [positions, units]
-  int none;                         // 1 where the last are not filled in
+  Columns<T, kWidth, kStrip> d[3];                   // of left, right and the output's gate
+  T u[kStrip * kWidth], d_maps[4][kStrip * kWidth];  // [positions, channels], [positions, units]
+  int none;                                          // 1 where they are not filled in
 };
 
 template <class T, class X, int kWidth>
@@ -35,86 +32,44 @@ struct alignas(16) ProjectBackwardShared {
 
 inline constexpr int kProjectMeeting = 32 * (1 + kMapWarps);
 
-/// The warp of positions and the one that prepares its strips meet where that has been done.
-__device__ inline int prepared(int slot) { return 1 + 2 * kMostPositionWarps + slot; }
-
-/// A warp of a map, the sums of which are its own. It normalises x for the warp of positions of the
-/// same number, whose first strip and place are given, and copies the next one.
+/// A warp of a map, the sums of which are its own.
 template <class T, class X, int kWidth>
 __device__ inline void add_map(ProjectBackwardShared<T, X, kWidth>& shared,
-                               const CudaTriangleProjectBackward& a, Strip next, int next_place,
-                               int warps, int map) {
+                               const CudaTriangleProjectBackward& a, Strip strip, int warps,
+                               int map) {
   constexpr int kSteps = kWidth / 16;
   const int g = lane() / 4, t = lane() % 4;
-  const auto prepare = [&](int turn) {
-    auto& slot = shared.slots[map];
-    const Matrix<T, kWidth> to{slot.u[turn]};
-    __pipeline_wait_prior(0);
-    __syncwarp();
-#pragma unroll
-    for (int first = 0; first < kStrip; first += 16) {
-      uint32_t u[2][kWidth / 8];
-      float scale[2];
-      slot.rows.template normalised<T>(u, scale, {first + g, first + g + 8}, a.channels);
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-#pragma unroll
-        for (int j = 0; j < kWidth / 8; ++j) {
-          *reinterpret_cast<uint32_t*>(to.at(first + 8 * r + g, 8 * j + 2 * t)) = u[r][j];
-        }
-        if (t == 0) slot.scale[turn][first + 8 * r + g] = scale[r];
-      }
-    }
-    __syncwarp();
-    barrier_arrive(prepared(map), 64);
-    next = next.next(a, warps);
-    next_place = next.place(a);
-    slot.rows.stage(a.x, next_place, 0, a.channels);
-    __pipeline_commit();
-  };
-  if (map < warps && next.there()) prepare(0);
-  float sums[kSteps][kWidth / 8][4] = {}, bias_sums[kSteps][2] = {};
+  float sums[kSteps][kWidth / 8][4] = {}, bias_sums[kSteps][4] = {};
   const uint32_t one = pack<T>(1, 1);
-  int turn = 0;
-  for (Strip strip = Strip::start(a, 0); strip.there(); strip = strip.next(a, warps)) {
+  while (strip.there()) {
+    const Strip next = strip.next(a, warps);
     for (int from = 0; from < warps; ++from) {
-      const Strip its = strip.skip(a, from * static_cast<int>(gridDim.x));
-      if (!its.there()) break;
+      const int ahead = from * static_cast<int>(gridDim.x);
+      if (!strip.skip(a, ahead).there()) break;
       auto& slot = shared.slots[from];
-      const Matrix<T, kWidth> u{slot.u[turn]}, d{slot.d_maps[map]};
+      const Matrix<T, kWidth> u{slot.u}, d{slot.d_maps[map]};
       barrier_sync(filled(from), kProjectMeeting);
-      if (from == map && next.there()) prepare(1 - turn);
-      // All is read, so that the slot can be filled again, before any of it is multiplied.
-      uint32_t right[2][kSteps][4], left[2][kSteps][4];
-      const bool none = slot.none != 0;
-      if (!none) {
+      if (slot.none == 0) {
 #pragma unroll
-        for (int k = 0; k < 2; ++k) {
+        for (int k = 0; k < kStrip; k += 16) {
+          uint32_t right[kSteps][4];
 #pragma unroll
-          for (int n = 0; n < kSteps; ++n) {
-            u.load_b_transposed(right[k][n], 16 * k, 16 * n);
-            d.load_a_transposed(left[k][n], 16 * k, 16 * n);
+          for (int n = 0; n < kSteps; ++n) u.load_b_transposed(right[n], k, 16 * n);
+#pragma unroll
+          for (int m = 0; m < kSteps; ++m) {
+            uint32_t left[4];
+            d.load_a_transposed(left, k, 16 * m);
+#pragma unroll
+            for (int n = 0; n < kSteps; ++n) {
+              multiply<T>(sums[m][2 * n], sums[m][2 * n + 1], left, right[n]);
+            }
+            mma_16x8x16<T>(bias_sums[m], left, {one, one});
           }
         }
       }
-      if (its.next(a, warps).there()) barrier_arrive(emptied(from), kProjectMeeting);
-      if (none) continue;
-#pragma unroll
-      for (int m = 0; m < kSteps; ++m) {
-        float bias[4] = {};
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-#pragma unroll
-          for (int n = 0; n < kSteps; ++n) {
-            multiply<T>(sums[m][2 * n], sums[m][2 * n + 1], left[k][m], right[k][n]);
-          }
-          mma_16x8x16<T>(bias, left[k][m], {one, one});
-        }
-        bias_sums[m][0] += bias[0];
-        bias_sums[m][1] += bias[2];
-      }
+      if (next.skip(a, ahead).there()) barrier_arrive(emptied(from), kProjectMeeting);
     }
-    turn = 1 - turn;
+    strip = next;
   }
   const Sums to(a);
   float* const out = a.scratch + int64_t{blockIdx.x} * to.size();
@@ -125,7 +80,7 @@ __device__ inline void add_map(ProjectBackwardShared<T, X, kWidth>& shared,
     write_sums<RowOrder<X, kWidth>>(out + unit * a.channels, sums[m], a.channels);
     if (t == 0) {
       out[to.map_bias() + unit + g] = bias_sums[m][0];
-      out[to.map_bias() + unit + g + 8] = bias_sums[m][1];
+      out[to.map_bias() + unit + g + 8] = bias_sums[m][2];
     }
   }
 }
@@ -140,48 +95,51 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Matrix<T, kWidth> weights{shared.weights};
   const int g = lane() / 4, t = lane() % 4;
   constexpr int kSteps = kWidth / 16;
-  const int number = warp() % kMapWarps;
-  const bool of_map = warp() >= kMostPositionWarps, used = number < warps;
-  auto& slot = shared.slots[used ? number : 0];
-  Strip strip = Strip::start(a, number);
+  const bool of_positions = warp() < warps;
+  auto& slot = shared.slots[of_positions ? warp() : 0];
+  Strip strip = Strip::start(a, of_positions ? warp() : 0);
   int place = strip.place(a);
   const auto stage_d = [&](int which, const Strip& from) {
     const void* const d = which == 0 ? a.d_left : which == 1 ? a.d_right : a.d_gate;
     if (from.there()) slot.d[which].stage(static_cast<const T*>(d) + from.element(a), a);
     __pipeline_commit();
   };
-  if (of_map && used) {
+  if (of_positions) {
     slot.rows.stage(a.x, place, 0, a.channels);
     __pipeline_commit();
   }
   stage_maps<0, 5, false, RowOrder<X, kWidth>>(weights, shared.bias, a);
   wait_for_previous();
-  release_next();
-  for (int which = 0; which < 3 && !of_map && used; ++which) stage_d(which, strip);
+  for (int which = 0; which < 3 && of_positions; ++which) stage_d(which, strip);
   __syncthreads();
 
-  if (of_map) {
-    add_map(shared, a, strip, place, warps, number);
+  if (warp() >= kMostPositionWarps) {
+    add_map(shared, a, strip, warps, warp() - kMostPositionWarps);
     return;
   }
-  if (!used) return;
+  if (!of_positions) return;
 
-  int turn = 0;
+  const Matrix<T, kWidth> u_out{slot.u};
   for (bool first = true; strip.there(); first = false) {
     const Strip next = strip.next(a, warps);
+    const int next_place = next.place(a);
     const bool none = __ballot_sync(~0u, place >= 0) == 0;
-    const Matrix<T, kWidth> prepared_u{slot.u[turn]};
-    uint32_t u[2][kSteps][4];  // operands A, of 16 positions each
-    float scale[4];            // of positions g + 8 i
-    barrier_sync(prepared(number), 64);
+    uint32_t u[4][kWidth / 8];  // of rows g + 8 i
+    float scale[4];
+    __pipeline_wait_prior(3);
+    __syncwarp();
+    slot.rows.template normalised<T>(u, scale, {g, g + 8, g + 16, g + 24}, a.channels);
+    __syncwarp();
+    slot.rows.stage(a.x, next_place, 0, a.channels);
+    __pipeline_commit();
+    if (!first) barrier_sync(emptied(warp()), kProjectMeeting);
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
+    for (int i = 0; i < 4; ++i) {
 #pragma unroll
-      for (int k = 0; k < kSteps; ++k) prepared_u.load_a(u[m][k], 16 * m, 16 * k);
+      for (int j = 0; j < kWidth / 8; ++j) {
+        *reinterpret_cast<uint32_t*>(u_out.at(g + 8 * i, 8 * j + 2 * t)) = u[i][j];
+      }
     }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) scale[i] = slot.scale[turn][g + 8 * i];
-    turn = 1 - turn;
     float d_u[2][kWidth / 8][4] = {};  // of 16 positions each
     // d_u += d W for 16 units of a map
     const auto add_to_d_u = [&](const uint32_t(&d)[2][4], int row) {
@@ -216,21 +174,23 @@ __global__ void __launch_bounds__(kThreads, 1)
           weights.load_b(right, row + map * kWidth, 16 * k);
 #pragma unroll
           for (int m = 0; m < 2; ++m) {
-            multiply<T>(y[map][m][0], y[map][m][1], u[m][k], right);
+            multiply<T>(y[map][m][0], y[map][m][1],
+                        {u[2 * m][2 * k], u[2 * m + 1][2 * k], u[2 * m][2 * k + 1],
+                         u[2 * m + 1][2 * k + 1]},
+                        right);
           }
         }
       }
     };
 #pragma unroll 1
     for (int side = 0; side < 2; ++side) {
-      __pipeline_wait_prior(2);
+      __pipeline_wait_prior(3);
       __syncwarp();
-      // A step's products stand in front of what becomes of the last one's, so that tensor cores
-      // and the other units work side by side.
-      float products[2][2][2][2][4];
-      if (!none) project(products[0], 2 * side * kWidth);
-      if (side == 0 && !first) barrier_sync(emptied(number), kProjectMeeting);
       if (!none) {
+        // A step's products stand in front of what becomes of the last one's, so that tensor cores
+        // and the other units work side by side.
+        float products[2][2][2][2][4];
+        project(products[0], 2 * side * kWidth);
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
           const int h = 16 * step, row = 2 * side * kWidth + h;
@@ -271,8 +231,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       stage_d(side, next);
     }
     if (lane() == 0) slot.none = none;
-    barrier_arrive(filled(number), kProjectMeeting);
-    __pipeline_wait_prior(2);
+    barrier_arrive(filled(warp()), kProjectMeeting);
+    __pipeline_wait_prior(3);
     __syncwarp();
     if (!none) {
 #pragma unroll
@@ -293,7 +253,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
       for (int j = 0; j < kWidth / 8; ++j) {
         float low, high;
-        unpack<T>(u[i / 2][j / 2][j % 2 * 2 + i % 2], low, high);
+        unpack<T>(u[i][j], low, high);
         const float* const d = d_u[i / 2][j] + i % 2 * 2;
         sum[0][i] += d[0] + d[1];
         sum[1][i] += d[0] * low;
@@ -310,7 +270,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
       for (int j = 0; j < kWidth / 8; ++j) {
         float low, high;
-        unpack<T>(u[i / 2][j / 2][j % 2 * 2 + i % 2], low, high);
+        unpack<T>(u[i][j], low, high);
         const float* const d = d_u[i / 2][j] + i % 2 * 2;
         d_x[2 * j] = d[0] * scale[i] + (low * slope + shift);
         d_x[2 * j + 1] = d[1] * scale[i] + (high * slope + shift);
@@ -319,7 +279,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                            [&](int v) { return d_x[v]; });
     }
     strip = next;
-    place = next.place(a);
+    place = next_place;
   }
 }
 

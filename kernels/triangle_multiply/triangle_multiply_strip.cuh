@@ -27,12 +27,6 @@ __device__ inline void copy_async(void* to, const void* from, bool there = true)
 #endif
 }
 
-/// Lets the kernel behind this one on the stream begin, where launch_early() launched it.
-__device__ inline void release_next() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
 /// Waits for what the kernel in front on the stream writes, where launch_early() did not.
 __device__ inline void wait_for_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
