@@ -37,14 +37,14 @@ struct TriangleWeights {
 /// take no time on the CPU, are zero in y and get zero gradients.
 ///
 /// The CPU computes in float32 (float64 where x is), but under bf16 autocast products round their
-/// operands where it has AVX512-BF16; other devices compute in autocast's type or x's. On CUDA, where
-/// that is bfloat16 or float16 and C and H are multiples of 16 up to 64, products round their operands
-/// and all else is float32. The weights may have any floating type. Differentiable once, in x and all
-/// weights; the gradients are the same bits every time and for any number of threads. Kept for the
-/// backward pass are x and three tensors [B, H, L, L] (left, right, z), in bfloat16 where the CPU
-/// rounds operands; gates and norms are recomputed.
-/// Throws Error where shapes, types or devices disagree; lengths on a GPU that are not of 0 .. L may
-/// be taken as the nearest of those.
+/// operands where it has AVX512-BF16; other devices compute in autocast's type or x's. On CUDA,
+/// where that is bfloat16 or float16 and C and H are multiples of 16 up to 64, products round their
+/// operands and all else is float32. The weights may have any floating type. Differentiable once,
+/// in x and all weights; the gradients are the same bits every time and for any number of threads.
+/// Kept for the backward pass are x and three tensors [B, H, L, L] (left, right, z), in bfloat16
+/// where the CPU rounds operands; gates and norms are recomputed. Throws Error where shapes, types
+/// or devices disagree; lengths on a GPU that are not of 0 .. L may be taken as the nearest of
+/// those.
 ///
 /// Source: Jumper et al. 2021 (AlphaFold), supplementary algorithms 11 and 12; the ingoing one
 /// transposed as in RibonanzaNet's TriangleMultiplicativeModule.

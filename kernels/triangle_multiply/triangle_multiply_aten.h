@@ -15,7 +15,7 @@ struct TriangleTensors {
   at::Tensor out_weight, out_bias;    // [H, C], [C]
   at::Tensor lengths;                 // [B], int64 on the CPU
   bool outgoing;
-  bool bf16 = false;                  // the CPU may round the operands of products to bfloat16
+  bool bf16 = false;  // the CPU may round the operands of products to bfloat16
 };
 
 /// The result, and what the backward pass needs besides the arguments, [B, H, ...].

@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads)
   float* const shared = shared_memory<float>();  // [kWarps, 32]
   const int i = static_cast<int>(blockIdx.x) * 32 + lane();
   float sum = 0;
-  wait_for_previous();
+  await_previous();
   if (i < size) {
     const int blocks = sums.of_projections(i) ? project_blocks : output_blocks;
 #pragma unroll 9
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(5 * kWidth)
   const int c = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const int map = thread / kWidth, h = thread % kWidth;
   float d_norm[2] = {};
-  wait_for_previous();
+  await_previous();
   if (h < a.hidden) {
     const int row = map * a.hidden + h, index = h * a.channels + c;
     const float weighted = sums[row * a.channels + c], sum = sums[from.map_bias() + row];

@@ -16,33 +16,6 @@ auto with_types(const CudaTriangle& a, F&& f) {
   return a.type == CudaTriangleType::bfloat16 ? with_x(__nv_bfloat16{}) : with_x(__half{});
 }
 
-// launch() of a kernel that calls wait_for_previous(): where a GPU can, it begins as the kernel in
-// front of it on the stream ends.
-template <class... P, class... Args>
-cudaError_t launch_early([[maybe_unused]] const CudaTriangle& a, void (*kernel)(P...),
-                         int64_t blocks, int threads, int64_t shared, cudaStream_t stream,
-                         const Args&... args) {
-#ifdef __CUDACC__
-  if (a.begins_early && blocks > 0) {
-    const cudaError_t error = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-    if (error != cudaSuccess) return error;
-    cudaLaunchAttribute attribute;
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(blocks));
-    config.blockDim = dim3(static_cast<unsigned>(threads));
-    config.dynamicSmemBytes = static_cast<size_t>(shared);
-    config.stream = stream;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
-  }
-#endif
-  return launch(kernel, blocks, threads, shared, stream, args...);
-}
-
 int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
 // As many as a device holds at once; each has further strips or tiles then.
@@ -124,9 +97,8 @@ cudaError_t cuda_triangle_output(const CudaTriangleOutput& a, cudaStream_t strea
   return with_types(a, [&](auto type, auto x) {
     using T = decltype(type);
     using X = decltype(x);
-    return launch_early(a, triangle::output_kernel<T, X, kWidth>, forward_blocks(a),
-                        triangle::kThreads, sizeof(triangle::OutputShared<T, X, kWidth>), stream,
-                        a);
+    return launch(a.begins_early, triangle::output_kernel<T, X, kWidth>, forward_blocks(a),
+                  triangle::kThreads, sizeof(triangle::OutputShared<T, X, kWidth>), stream, a);
   });
 }
 
@@ -148,24 +120,24 @@ cudaError_t cuda_triangle_project_backward(const CudaTriangleProjectBackward& a,
     using T = decltype(type);
     using X = decltype(x);
     const int warps = project_backward_warps(a);
-    return launch_early(a, triangle::project_backward_kernel<T, X, kWidth>,
-                        project_backward_blocks(a), triangle::kThreads,
-                        ProjectBackwardShared<T, X>::size(warps), stream, a, warps);
+    return launch(a.begins_early, triangle::project_backward_kernel<T, X, kWidth>,
+                  project_backward_blocks(a), triangle::kThreads,
+                  ProjectBackwardShared<T, X>::size(warps), stream, a, warps);
   });
 }
 
 cudaError_t cuda_triangle_gradients(const CudaTriangleGradients& a, cudaStream_t stream) {
   const int64_t blocks = backward_blocks(a), size = triangle::Sums(a).size();
-  const cudaError_t error = launch_early(
-      a, triangle::add_kernel, (size + 31) / 32, triangle::kThreads,
+  const cudaError_t error = launch(
+      a.begins_early, triangle::add_kernel, (size + 31) / 32, triangle::kThreads,
       triangle::kThreads * sizeof(float), stream, static_cast<const CudaTriangleBackward&>(a),
       static_cast<int>(output_backward_blocks(a)), static_cast<int>(project_backward_blocks(a)),
       static_cast<int>(blocks));
   if (error != cudaSuccess) return error;
   return with_types(a, [&](auto type, auto) {
-    return launch_early(a, triangle::gradients_kernel<decltype(type), kWidth>, a.channels,
-                        5 * kWidth, 2 * 5 * kWidth / 32 * sizeof(float), stream, a,
-                        static_cast<const float*>(a.scratch + blocks * size));
+    return launch(a.begins_early, triangle::gradients_kernel<decltype(type), kWidth>, a.channels,
+                  5 * kWidth, 2 * 5 * kWidth / 32 * sizeof(float), stream, a,
+                  static_cast<const float*>(a.scratch + blocks * size));
   });
 }
 

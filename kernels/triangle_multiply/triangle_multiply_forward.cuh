@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks) output_kernel(CudaTr
   stage_vector<kWidth, T>(shared.norm_bias, a.weights.out_norm_bias, a.hidden, a);
   stage_vector<kWidth, T>(shared.out_bias, a.weights.out_bias, a.channels, a,
                           [](int channel) { return Order::column(channel); });
-  wait_for_previous();
+  await_previous();
   for (int half = 0; half < 2; ++half) {
     halves[half].stage_z(a, strip, 16 * half);
     __pipeline_commit();

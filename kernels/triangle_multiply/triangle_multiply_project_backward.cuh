@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     __pipeline_commit();
   }
   stage_maps<0, 5, false, RowOrder<X, kWidth>>(weights, shared.bias, a);
-  wait_for_previous();
+  await_previous();
   for (int which = 0; which < 3 && of_positions; ++which) stage_d(which, strip);
   __syncthreads();
 

@@ -4,35 +4,15 @@
 // that no warp waits for another.
 #pragma once
 
-#include <cuda_pipeline.h>
-
 #include <climits>
 
+#include "common/copy_async.cuh"
 #include "triangle_multiply/triangle_multiply_weights.cuh"
 
 namespace ribo::kernels::triangle {
 
 inline constexpr int kStrip = 32;  // positions; a plane has a multiple of that
 inline constexpr float kEpsilon = 1e-5f;
-
-/// Copies 16 bytes to shared memory, or zeros, by the next __pipeline_wait_prior.
-__device__ inline void copy_async(void* to, const void* from, bool there = true) {
-#ifdef __CUDACC__
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(there ? 16 : 0)
-               : "memory");
-#else
-  __pipeline_memcpy_async(to, from, 16, there ? 0 : 16);
-#endif
-}
-
-/// Waits for what the kernel in front on the stream writes, where launch_early() did not.
-__device__ inline void wait_for_previous() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
 
 /// Writes 16 bytes to global memory at once, or nothing. The compiler may make four stores of an
 /// assignment, and a branch of a condition.
