@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "common/check.h"
 #include "common/cuda_calls.h"
 #include "selective_scan/selective_scan_device.h"
 
@@ -75,6 +76,8 @@ struct Problem {
     p.u = rows(x.u), p.delta = rows(x.delta), p.z = rows(x.z), p.B = rows(x.B), p.C = rows(x.C);
     p.A = pointer(x.A), p.D = pointer(x.D), p.delta_bias = pointer(x.delta_bias);
     p.initial_state = pointer(x.initial_state);
+    expect(p.channels * p.states < int64_t{1} << 28, kOp, "A", x.A,
+           "fewer than 2^28 numbers on a GPU");
     if (cuda_scan_shared(p) > device_attribute(kOp, cudaDevAttrMaxSharedMemoryPerBlockOptin, x.u)) {
       throw Error(cat("selective_scan: A: ", p.states, " states in ", io,
                       " need more shared memory than this GPU has; use float32 or fewer states"));
