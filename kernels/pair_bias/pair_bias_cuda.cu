@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "common/narrow_rows.cuh"
+#include "common/scatter_sums.cuh"
 #include "pair_bias/pair_bias_cuda.h"
 
 namespace ribo::kernels {
@@ -15,27 +16,19 @@ using Forward = NarrowRows<kChannels, kWarps, 4>;
 template <int kChannels>
 using Backward = NarrowRows<kChannels, kWarps, 2>;
 
-/// Sums of kHeads numbers over a row's kLanes lanes. Each exchange halves what a lane answers for:
-/// in the end it has kSums of them, from first() on, in front of x.
+/// Sums of kHeads numbers over a row's kLanes lanes: a lane has kSums of them in the end, from
+/// first() on, in front of x.
 template <int kLanes>
-struct ScatterSums {
+struct RowSums {
   static constexpr int kSums = kLanes < kHeads ? kHeads / kLanes : 1;
   __device__ static int first() { return static_cast<int>(threadIdx.x) % kLanes * kHeads / kLanes; }
 
-  template <int kAmong = kLanes, int kCount = kHeads>
   __device__ static void add(float (&x)[kHeads]) {
-    if constexpr (kAmong > 1) {
-      constexpr int kDistance = kAmong / 2, kHalf = kCount > 1 ? kCount / 2 : 1;
-      const bool upper = threadIdx.x & kDistance;
+    constexpr int kAmong = kLanes < kHeads ? kLanes : kHeads, kSame = kLanes / kAmong;
+    scatter_sums<kHeads, kAmong, kSame>(x);
 #pragma unroll
-      for (int i = 0; i < kHalf; ++i) {
-        float keep = x[i], give = x[i];
-        if constexpr (kCount > 1) {
-          keep = upper ? x[i + kHalf] : x[i], give = upper ? x[i] : x[i + kHalf];
-        }
-        x[i] = keep + __shfl_xor_sync(~0u, give, kDistance);
-      }
-      add<kDistance, kHalf>(x);
+    for (int lanes = kSame / 2; lanes > 0; lanes /= 2) {
+      x[0] += __shfl_xor_sync(~0u, x[0], lanes);
     }
   }
 };
@@ -89,7 +82,7 @@ template <class X, int kChannels>
 __global__ void __launch_bounds__(kThreads, kForwardBlocks)
     pair_bias_kernel(const CudaPairBiasForward a) {
   using L = Forward<kChannels>;
-  using Sums = ScatterSums<L::kLanes>;
+  using Sums = RowSums<L::kLanes>;
   constexpr int kPasses = 4, kStride = L::kTile + 1;
   float* const weights = shared_memory<float>();
   float* const biases = weights + kHeads * kChannels;

@@ -37,9 +37,9 @@ __device__ inline void write_sums(float* to, const float (&d)[kParts][4], int ch
     if (c >= channels) continue;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      store_global(to + (lane() / 4 + 8 * r) * channels + c,
-                   {{__float_as_uint(d[n][2 * r]), __float_as_uint(d[n][2 * r + 1]),
-                     __float_as_uint(d[n + 1][2 * r]), __float_as_uint(d[n + 1][2 * r + 1])}});
+      store_words<4>(to + (lane() / 4 + 8 * r) * channels + c,
+                     {{__float_as_uint(d[n][2 * r]), __float_as_uint(d[n][2 * r + 1]),
+                       __float_as_uint(d[n + 1][2 * r]), __float_as_uint(d[n + 1][2 * r + 1])}});
     }
   }
 }

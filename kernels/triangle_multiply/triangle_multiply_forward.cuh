@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks) project_kernel(CudaT
         }
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          store_global(out, words[r]);
+          store_words(out, words[r]);
           out += int64_t{8} * plane(a);
         }
       }

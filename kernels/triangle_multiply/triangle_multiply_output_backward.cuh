@@ -136,8 +136,8 @@ __device__ inline void add_units(OutputBackwardShared<T, X, kWidth>& shared,
         if (first + 16 * m >= a.hidden) break;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          store_global(to, {{written[m][0][r], written[m][0][2 + r], written[m][1][r],
-                             written[m][1][2 + r]}});
+          store_words<4>(to, {{written[m][0][r], written[m][0][2 + r], written[m][1][r],
+                               written[m][1][2 + r]}});
           to += stride;
         }
       }
@@ -233,15 +233,12 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
       barrier_arrive(filled(team), kOutputMeeting);
       continue;
     }
-    const auto give = [&](Exchange<T, kWidth>& exchange, int r, int column, uint32_t word) {
-      exchange.at(half, r, column / 8) = word;
-    };
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
 #pragma unroll
       for (int j = 0; j < kWidth / 8; ++j) {
-        give(slot.u, r, 8 * j, u[r][j]);
-        give(slot.d_y, r, 8 * j, d_y[r][j]);
+        slot.u.at(half, r, j) = u[r][j];
+        slot.d_y.at(half, r, j) = d_y[r][j];
       }
     }
     float scale[2], offset[2];
@@ -294,8 +291,8 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
             sums[r] += grad;
             products[r] += grad * x[e];
           }
-          give(slot.q, r, 16 * s + 8 * j, pack<T>(value[0], value[1]));
-          give(slot.d_gate, r, 16 * s + 8 * j, pack<T>(d_pre[0], d_pre[1]));
+          slot.q.at(half, r, 2 * s + j) = pack<T>(value[0], value[1]);
+          slot.d_gate.at(half, r, 2 * s + j) = pack<T>(d_pre[0], d_pre[1]);
         }
       }
     }
@@ -315,7 +312,7 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
             x[e] = x[e] * scale[r] + offset[r];
             d_z[e] = grads[s][j][2 * r + e] * scale[r] + (x[e] * slope + shift);
           }
-          give(slot.d_z, r, 16 * s + 8 * j, pack<T>(d_z[0], d_z[1]));
+          slot.d_z.at(half, r, 2 * s + j) = pack<T>(d_z[0], d_z[1]);
         }
       }
     }

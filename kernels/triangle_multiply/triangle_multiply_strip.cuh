@@ -14,9 +14,8 @@ namespace ribo::kernels::triangle {
 inline constexpr int kStrip = 32;  // positions; a plane has a multiple of that
 inline constexpr float kEpsilon = 1e-5f;
 
-/// Writes 16 bytes to global memory at once, or nothing. The compiler may make four stores of an
-/// assignment, and a branch of a condition.
-__device__ inline void store_global(void* to, const Words<4>& words, bool write = true) {
+/// store_words() of 16 bytes, or nothing: without the branch that a condition would be.
+__device__ inline void store_words_if(bool write, void* to, const Words<4>& words) {
 #ifdef __CUDACC__
   asm volatile(
       "{ .reg .pred p; setp.ne.b32 p, %5, 0; @p st.global.v4.b32 [%0], {%1, %2, %3, %4}; }" ::"l"(
@@ -279,7 +278,7 @@ __device__ inline void store_values(X* rows, int place, int channels, F&& get) {
     }
 #pragma unroll
     for (uint32_t& word : words.word) word = real ? word : 0;
-    store_global(row + channel, words, place != kNowhere && channel < channels);
+    store_words_if(place != kNowhere && channel < channels, row + channel, words);
   }
 }
 

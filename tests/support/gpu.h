@@ -54,4 +54,22 @@ inline std::vector<at::Tensor> in_type(std::vector<at::Tensor> inputs, at::Scala
   return inputs;
 }
 
+/// f on a GPU in bfloat16 or float16 is f in float32 of the same numbers: on the CPU LibTorch
+/// rounds in between.
+inline void expect_narrow_on_gpu(const TensorFunction& f, const std::vector<at::Tensor>& inputs,
+                                 const at::Tensor& cotangent, at::ScalarType type, double tolerance,
+                                 const std::string& what) {
+  const std::vector<at::Tensor> narrow = in_type(inputs, type);
+  const at::Tensor rounded = cotangent.to(type);
+  const Derivative want =
+      differentiate_on(at::kCPU, f, in_type(narrow, at::kFloat), rounded.to(at::kFloat));
+  const Derivative got = differentiate_on(at::kCUDA, f, narrow, rounded);
+  EXPECT_LE(difference(got.value, want.value), tolerance) << what;
+  EXPECT_EQ(got.value.scalar_type(), type) << what;
+  for (size_t i = 0; i < want.grads.size(); ++i) {
+    EXPECT_LE(difference(got.grads[i], want.grads[i]), tolerance) << what << ", gradient " << i;
+    EXPECT_EQ(got.grads[i].scalar_type(), type) << what;
+  }
+}
+
 }  // namespace ribo::testing
