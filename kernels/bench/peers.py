@@ -64,10 +64,26 @@ def conv_torch(x, weight, bias):
     return F.silu(y[..., : x.shape[-1]])
 
 
-# operator -> (inputs of a length, {peer: call})
+def conv_rows_inputs(length):
+    x, weight, bias = conv_inputs(length)
+    return [x.detach().transpose(1, 2).contiguous().requires_grad_(), weight, bias]
+
+
+def conv_torch_rows(x, weight, bias):
+    return conv_torch(x.transpose(1, 2), weight, bias).transpose(1, 2)
+
+
+# operator -> {peer: (inputs of a length, call)}. Where channels lie side by side, as in ours and in
+# what surrounds it in a model, torch transposes; [B, C, L] is what suits it.
 PEERS = {
-    "selective_scan": (scan_inputs, {"mambapy": scan_mambapy, "PyTorch": scan_sequential}),
-    "causal_conv1d": (conv_inputs, {"PyTorch": conv_torch}),
+    "selective_scan": {
+        "mambapy": (scan_inputs, scan_mambapy),
+        "PyTorch": (scan_inputs, scan_sequential),
+    },
+    "causal_conv1d": {
+        "PyTorch [B, C, L]": (conv_inputs, conv_torch),
+        "PyTorch [B, L, C]": (conv_rows_inputs, conv_torch_rows),
+    },
 }
 
 
@@ -77,11 +93,10 @@ class Case(collections.namedtuple("Case", "operator shape direction threads")):
 
     def python_peers(self):
         """{peer: the call to time}"""
-        inputs, peers = PEERS.get(self.operator, (None, {}))
-        if not peers:
-            return {}
-        args = inputs(int(self.shape.removeprefix("L=")))
-        return {name: self.timed(call, args) for name, call in peers.items()}
+        return {
+            name: self.timed(call, inputs(int(self.shape.removeprefix("L="))))
+            for name, (inputs, call) in PEERS.get(self.operator, {}).items()
+        }
 
     def timed(self, call, args):
         if self.direction == "f":

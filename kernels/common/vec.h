@@ -189,10 +189,10 @@ template <class T>
   return max<T>(x, -x);
 }
 
-/// x[k] = 2^x[k], relative error below 2e-7, exact at 0; never 0:
-/// everything below 2^-126 gives that. NaN stays NaN. The vectors take each step side by side,
-/// because one alone would wait for the result of the step before. 2^f = 1 + f q(f) with the
-/// minimax q of degree 4 on [-1/2, 1/2].
+/// x[k] = 2^x[k], relative error below 2e-7, exact at 0; never 0: everything below 2^-126 gives
+/// that. NaN stays NaN. If not clamped, x[k] must lie in [-126, 127] (but see kExp2Vanishes). The
+/// vectors take each step side by side, because one alone would wait for the result of the step
+/// before. 2^f = 1 + f q(f) with the minimax q of degree 4 on [-1/2, 1/2].
 template <int count, bool clamped = true>
 [[gnu::always_inline]] inline void exp2(Vec<float>* x) {
   if constexpr (clamped) {
@@ -252,6 +252,13 @@ template <class V>
   exp2<1>(&x);
   return x;
 }
+
+/// Whether exp2() that is not clamped takes anything below -126, too, and makes 0 of it.
+#if defined(__AVX512F__)
+inline constexpr bool kExp2Vanishes = true;
+#else
+inline constexpr bool kExp2Vanishes = false;
+#endif
 
 inline constexpr double kLog2E = 1.4426950408889634074;
 
