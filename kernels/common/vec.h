@@ -84,6 +84,33 @@ template <class T>
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
 
+/// A result of at least as many bytes is better written by stream(): no cache would hold it until
+/// somebody reads it.
+inline constexpr int64_t kStreamBytes = 8 << 20;
+
+/// store(), past the caches where the vector is a whole line of theirs, which then need not be read
+/// before it is written. Behind the last one a thread calls finish_streams().
+template <class T>
+[[gnu::always_inline]] inline void stream(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  if (reinterpret_cast<uintptr_t>(p) % kVectorBytes == 0) {
+    return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<__m512i>(v));
+  }
+#endif
+  store<T>(p, v);
+}
+
+/// What stream() wrote is there for all threads before what is written next.
+inline void finish_streams() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
+/// Asks for what p points to, for the second-level cache. (Were it a call, g++ would drop it as one
+/// without an effect.)
+[[gnu::always_inline]] inline void bring_near(const void* p) { __builtin_prefetch(p, 0, 2); }
+
 #if defined(__AVX512BF16__)
 // Stores round to the nearest; denormals become zeros.
 [[gnu::always_inline]] inline Vec<float> widen(__m256i v) {

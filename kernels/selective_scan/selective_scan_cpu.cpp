@@ -9,6 +9,7 @@
 #include "selective_scan/selective_scan_cpu.h"
 
 #include <cstring>
+#include <type_traits>
 
 #include "common/parallel.h"
 #include "common/vec.h"
@@ -38,6 +39,7 @@ struct Task {
   int64_t index, b, group, slice;  // the task, its sequence, its group, its slice of that
   int64_t channel, channels;       // the first channel and how many there are
   int64_t width, states, length;   // width and states with their padding
+  bool streams;                    // results are too large for the caches
   // [states, width]; a in units of log(2).
   T *a, *h, *da;
   // [width / lanes, kChunk, lanes]
@@ -61,6 +63,7 @@ struct Task {
     channels = s.group_channels() - slice * width;
     if (channels > width) channels = width;
     length = in.lengths[b];
+    streams = s.batch * s.length * s.channels * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
 
     T* next = in.scratch + worker * s.scratch();
     const auto take = [&](T*& p, int64_t count) {
@@ -136,14 +139,34 @@ struct Task {
   }
 
   /// Brings x [B, L, D] of a chunk nearer while others compute, because its rows lie too far apart
-  /// for the processor to see them coming: this vector's and block's share of the rows.
+  /// for the processor to see them coming: this vector's and block's share of the rows. To the
+  /// second-level cache: in the first, rows a power of two apart would push each other out. One
+  /// tensor at a time, with a loop between two: a core waits for no more than some 16 lines.
   [[gnu::always_inline]] void prefetch(const T* x, int64_t chunk, int64_t n, int64_t v) const {
     if (!x || chunk < 0 || chunk >= chunks()) return;
     constexpr int64_t kLine = 64 / sizeof(T);
     const int64_t shares = states / kBlock * vectors();
     for (int64_t t = n / kBlock * vectors() + v; t < steps(chunk); t += shares) {
       const T* const first = x + row(chunk, t) * args.sizes.channels + channel;
-      for (int64_t c = 0; c < channels; c += kLine) __builtin_prefetch(first + c);
+      for (int64_t c = 0; c < channels; c += kLine) bring_near(first + c);
+    }
+  }
+
+  /// The same for a block's states of vector v that were kept in front of a chunk.
+  [[gnu::always_inline]] void prefetch_kept(const T* states_kept, int64_t chunk, int64_t n,
+                                            int64_t v) const {
+    if (chunk < 0) return;
+    const T* const first = states_kept + kept(chunk) + n * width + v * lanes<T>;
+    for (int k = 0; k < kBlock; ++k) bring_near(first + k * width);
+  }
+
+  /// Stores a result of [B, L, D]'s size, of which n lanes exist.
+  template <class N>
+  [[gnu::always_inline]] void put(T* p, Vec<T> v, N n) const {
+    if (!std::is_same_v<N, int> && streams) {
+      stream<T>(p, v);
+    } else {
+      store<T>(p, v, n);
     }
   }
 
@@ -330,11 +353,11 @@ void write_y(const ScanForward<T> args, const Task<T> task, int64_t chunk) {
     if (args.z) {
       task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
         const Vec<T> z = load(args.z + i, n);
-        store<T>(args.y + i, y(t, i, n) * z * sigmoid<T>(z), n);
+        task.put(args.y + i, y(t, i, n) * z * sigmoid<T>(z), n);
       });
     } else {
       task.each_step(chunk, v,
-                     [&](int64_t t, int64_t i, auto n) { store<T>(args.y + i, y(t, i, n), n); });
+                     [&](int64_t t, int64_t i, auto n) { task.put(args.y + i, y(t, i, n), n); });
     }
   }
 }
@@ -355,8 +378,9 @@ void forward_task(const ScanForward<T>& args, int64_t index, int worker) {
     for (int64_t n = 0; n < task.states; n += kBlock) {
       for (int64_t v = 0; v < task.vectors(); ++v) {
         const int64_t at = n * task.width + v * lanes<T>;
-        for (const T* x : {args.u, args.delta, args.z}) task.prefetch(x, chunk + 1, n, v);
+        task.prefetch(args.u, chunk + 1, n, v);
         exponentiate<T>(task, steps, n, v);
+        for (const T* x : {args.delta, args.z}) task.prefetch(x, chunk + 1, n, v);
         run_block<false, true, T>(steps, task.width, task.states, task.decays,
                                   task.drive + task.at(v, 0), task.B + n, task.C + n, task.h + at,
                                   task.h + at, nullptr, task.y + task.at(v, 0));
@@ -364,6 +388,7 @@ void forward_task(const ScanForward<T>& args, int64_t index, int worker) {
     }
     write_y<T>(args, task, chunk);
   }
+  finish_streams();
   task.write_states(task.h, state_row, args.last_state);
   for (int64_t t = task.length; t < s.length; ++t) {
     std::memset(args.y + (task.b * s.length + t) * s.channels + task.channel, 0,
@@ -402,15 +427,15 @@ void finish_chunk(const ScanBackward<T> args, const Task<T> task, int64_t chunk)
                    ddrive = load(task.ddrive + at);
       Vec<T> ddelta = ddrive * u + load(task.ddt + at) * static_cast<T>(1 / kLog2E);
       if (args.delta_softplus) ddelta *= load(task.slope + at);
-      store<T>(args.ddelta + i, ddelta, n);
-      store<T>(args.du + i, ddrive * load(task.dt + at) + skip * dy, n);
+      task.put(args.ddelta + i, ddelta, n);
+      task.put(args.du + i, ddrive * load(task.dt + at) + skip * dy, n);
       dbias += ddelta;
       dskip += dy * u;
       if (args.z) {
         const Vec<T> z = load(args.z + i, n), gate = sigmoid<T>(z),
                      y = load(task.y + at) + skip * u;
         const Vec<T> above = args.dy ? load(args.dy + i, n) : Vec<T>{};
-        store<T>(args.dz + i, above * y * gate * (T{1} + z * (T{1} - gate)), n);
+        task.put(args.dz + i, above * y * gate * (T{1} + z * (T{1} - gate)), n);
       }
     });
     const int n = task.lanes_of(v);
@@ -442,11 +467,14 @@ void backward_block(const ScanBackward<T>& args, const Task<T>& task, int64_t ch
   for (T* sum : {task.dB, task.dC}) std::memset(sum, 0, sizeof(T) * kChunk * kBlock * lanes<T>);
   for (int64_t v = 0; v < task.vectors(); ++v) {
     const int64_t at = n * task.width + v * lanes<T>;
-    for (const T* x : {args.u, args.delta, args.dy, args.z}) task.prefetch(x, chunk - 1, n, v);
+    task.prefetch(args.u, chunk - 1, n, v);
+    task.prefetch_kept(args.kept, chunk - 1, n, v);
     exponentiate<T>(task, steps, n, v);
+    for (const T* x : {args.delta, args.z}) task.prefetch(x, chunk - 1, n, v);
     const auto recompute = args.z ? run_block<true, true, T> : run_block<true, false, T>;
     recompute(steps, task.width, task.states, task.decays, task.drive + task.at(v, 0), task.B + n,
               task.C + n, start + at, nullptr, task.hs, task.y + task.at(v, 0));
+    task.prefetch(args.dy, chunk - 1, n, v);
     differentiate_block<T>(task, steps, n, v, g);
   }
   const int64_t left = args.sizes.states - n, count = left < kBlock ? left : kBlock;
@@ -478,6 +506,7 @@ void backward_task(const ScanBackward<T>& args, int64_t index, int worker) {
     for (int64_t n = 0; n < task.states; n += kBlock) backward_block<T>(args, task, chunk, n, g);
     finish_chunk<T>(args, task, chunk);
   }
+  finish_streams();
   task.write_states(task.da, state_row, args.dA);
   if (args.dinitial_state) task.write_states(g, state_row, args.dinitial_state);
   zero_padding<T>(args, task);
