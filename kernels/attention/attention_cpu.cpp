@@ -56,16 +56,17 @@ struct Shape {
 
   // to [rows, columns] = x [rows, channels] times the transpose of what pack_columns() packed.
   void logits(T* to, const T* x, int64_t rows, const T* packed) const {
-    gemm<T>({x, channels, 1}, panels(packed, static_cast<int>(width)), to, columns,
-            static_cast<int>(rows), static_cast<int>(columns), static_cast<int>(width));
+    gemm(Rows{x, channels}, Panels{packed, width}, to, columns, static_cast<int>(rows),
+         static_cast<int>(columns), static_cast<int>(width));
   }
   void pack_columns(T* to, const T* from, int64_t stride) const {
     pack(from, 1, stride, static_cast<int>(width), static_cast<int>(length), to);
   }
   // to [rows, channels] = (or +=) w [rows, inner] x [inner, channels]
-  void combine(T* to, Rows<T> w, int64_t rows, int64_t inner, const T* x, bool add = false) const {
-    gemm<T>(w, in_place(x, channels), to, channels, static_cast<int>(rows),
-            static_cast<int>(channels), static_cast<int>(inner), add);
+  template <class W>
+  void combine(T* to, W w, int64_t rows, int64_t inner, const T* x, bool add = false) const {
+    gemm(w, InPlace{x, channels}, to, channels, static_cast<int>(rows), static_cast<int>(channels),
+         static_cast<int>(inner), add);
   }
 };
 
@@ -194,7 +195,7 @@ struct Forward {
           factor[r] *= args.kept;
         }
       }
-      shape.combine(part.sums, {part.weights, shape.columns, 1}, rows, length, part.values);
+      shape.combine(part.sums, Rows{part.weights, shape.columns}, rows, length, part.values);
       for (int64_t r = 0; r < rows; ++r) {
         write_rows(out + (i + r) * args.out_strides.position, 0, part.sums + r * shape.channels, 0,
                    1, args.width, factor[r]);
@@ -259,13 +260,13 @@ struct Backward {
                       bias_grad + row, length,
                       args.log_sum[(head * args.groups + g) * args.length + i + r]);
       }
-      shape.combine(part.queries_grad, {part.logits_grad, shape.columns, 1}, rows, length,
+      shape.combine(part.queries_grad, Rows{part.logits_grad, shape.columns}, rows, length,
                     part.key_rows);
       write_rows(q_grad + i * args.q_grad_strides.position, args.q_grad_strides.position,
                  part.queries_grad, shape.channels, rows, args.width, T{1});
-      shape.combine(part.keys_grad, {part.logits_grad, 1, shape.columns}, length, rows,
+      shape.combine(part.keys_grad, Transposed{part.logits_grad, shape.columns}, length, rows,
                     part.queries, true);
-      shape.combine(part.values_grad, {part.weights, 1, shape.columns}, length, rows,
+      shape.combine(part.values_grad, Transposed{part.weights, shape.columns}, length, rows,
                     part.outs_grad, true);
     }
     write_rows(k_grad, args.k_grad_strides.position, part.keys_grad, shape.channels, length,

@@ -4,7 +4,7 @@
 // High-Performance Matrix Multiplication (2008), without packing A.
 //
 //   pack(w, 1, ldw, k, n, packed);                        // B[p, j] = w[j, p]
-//   gemm<T>({x, ldx, 1}, panels(packed, k), y, ldy, m, n, k);
+//   gemm(Rows{x, ldx}, Panels{packed, k}, y, ldy, m, n, k);
 #pragma once
 
 #include <type_traits>
@@ -39,19 +39,19 @@ struct AsItIs {
 };
 
 /// R x V vectors of C at row i and column j, of which the last has `width` columns.
-template <class T, int R, int V, class Finish>
-[[gnu::always_inline]] inline void block(const T* a, int64_t row, int64_t col, const T* b,
-                                         int64_t b_row, int k, T* c, int64_t ldc, int width,
+template <class T, int R, int V, class A, class B, class Finish>
+[[gnu::always_inline]] inline void block(A a, B b, int k, T* c, int64_t ldc, int width,
                                          bool accumulate, bool last, int i, int j,
                                          const Finish& finish) {
   constexpr int W = lanes<T>;
   Vec<T> sum[R][V] = {};
-  // Four rows share an address, or the addresses of twelve would not fit the registers.
-  constexpr int groups = (R + 3) / 4;
+  // Where rows lie apart, four share an address, or the addresses of twelve would not fit the
+  // registers.
+  constexpr int each = std::is_same_v<A, Rows<T>> ? 4 : R, groups = (R + each - 1) / each;
   const T* rows[groups];
 #pragma GCC unroll 4
   for (int g = 0; g < groups; ++g) {
-    rows[g] = a + 4 * g * row;
+    rows[g] = a.data + g * each * a.row;
     asm("" : "+r"(rows[g]));
   }
   if (accumulate) {
@@ -59,23 +59,27 @@ template <class T, int R, int V, class Finish>
     for (int r = 0; r < R; ++r) __builtin_prefetch(c + r * ldc, 1);
   }
 #pragma GCC unroll 4
-  for (int p = 0; p < k; ++p, b += b_row) {
+  for (int p = 0; p < k; ++p, b.data += b.row) {
     Vec<T> right[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) right[v] = load(b + v * W);
+    for (int v = 0; v < V; ++v) right[v] = load(b.data + v * W);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const Vec<T> left = broadcast(rows[r / 4][r % 4 * row]);
+      const Vec<T> left = broadcast(rows[r / each][r % each * a.row]);
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) sum[r][v] += left * right[v];
     }
 #pragma GCC unroll 4
-    for (int g = 0; g < groups; ++g) rows[g] += col;
+    for (int g = 0; g < groups; ++g) rows[g] += a.col;
   }
   const auto put = [&](Vec<T> x, int r, int v, int n) {
     T* out = c + r * ldc + v * W;
     if (accumulate) x += load(out, n);
-    store<T>(out, last ? finish(x, i + r, j + v * W) : x, n);
+    if (last) x = finish(x, i + r, j + v * W);
+    if constexpr (requires { finish.streams; }) {
+      if (finish.streams && n == W) return stream<T>(out, x);
+    }
+    store<T>(out, x, n);
   };
   if (width == W) {
 #pragma GCC unroll 16
@@ -102,25 +106,23 @@ template <class T, int R, int V, class Finish>
 /// All rows of one panel. Those that full blocks leave over get blocks of 8, 4, 2 and 1 rows: more
 /// sizes would be a little faster and take minutes to compile. Not inlined: what the compiler would
 /// learn about the arguments costs the loop its registers.
-template <class T, int V, int R, class Finish>
-[[gnu::noinline]] void panel(Rows<T> a, const T* b, int64_t b_row, int k, T* c, int64_t ldc, int i,
-                             int m, int width, bool accumulate, bool last, int j,
-                             const Finish& finish) {
+template <class T, int V, int R, class A, class B, class Finish>
+[[gnu::noinline]] void panel(A a, B b, int k, T* c, int64_t ldc, int i, int m, int width,
+                             bool accumulate, bool last, int j, const Finish& finish) {
   for (; i + R <= m; i += R) {
-    block<T, R, V>(a.data + i * a.row, a.row, a.col, b, b_row, k, c + i * ldc, ldc, width,
-                   accumulate, last, i, j, finish);
+    block<T, R, V>(a.from(i, 0), b, k, c + i * ldc, ldc, width, accumulate, last, i, j, finish);
   }
   if constexpr (R > 1) {
     constexpr int fewer = R > 8 ? 8 : R > 4 ? 4 : R / 2;
     if (i < m) {
-      panel<T, V, fewer>(a, b, b_row, k, c, ldc, i, m, width, accumulate, last, j, finish);
+      panel<T, V, fewer>(a, b, k, c, ldc, i, m, width, accumulate, last, j, finish);
     }
   }
 }
 
 /// gemm() in registers of T.
-template <class T, class Finish>
-void gemm_blocks(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k, bool accumulate,
+template <class A, class B, class T, class Finish>
+void gemm_blocks(A a, B b, T* c, int64_t ldc, int m, int n, int k, bool accumulate,
                  const Finish& finish) {
   // A panel of B, depth x kColumns, in L1; A, rows x depth, in L2.
   constexpr int depth = 1024 / sizeof(T), rows = 16 * kRows;
@@ -130,15 +132,15 @@ void gemm_blocks(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k,
     for (int i = 0; i < m; i += rows) {
       const int end = m - i < rows ? m : i + rows;
       for (int j = 0; j < n; j += kColumns<T>) {
-        const Rows<T> left{a.data + p * a.col, a.row, a.col};
-        const T* right = b.data + j * b.panel + p * b.row;
+        const A left = a.from(0, p);
+        const B right = b.from(p, j);
         const int width = n - j < kColumns<T> ? n - j : kColumns<T>;
         if (width > lanes<T>) {
-          panel<T, 2, block_rows<T>>(left, right, b.row, steps, c + j, ldc, i, end,
-                                     width - lanes<T>, add, last, j, finish);
-        } else {
-          panel<T, 1, block_rows<T>>(left, right, b.row, steps, c + j, ldc, i, end, width, add,
+          panel<T, 2, block_rows<T>>(left, right, steps, c + j, ldc, i, end, width - lanes<T>, add,
                                      last, j, finish);
+        } else {
+          panel<T, 1, block_rows<T>>(left, right, steps, c + j, ldc, i, end, width, add, last, j,
+                                     finish);
         }
       }
     }
@@ -147,14 +149,16 @@ void gemm_blocks(Rows<T> a, Panels<T> b, T* c, int64_t ldc, int m, int n, int k,
 
 /// C [m, n] = A [m, k] B [k, n], or C += A B, row-major with leading dimension ldc. `finish(v, i,
 /// j)` gets the finished vector of row i that begins with column j and returns what is stored
-/// (behind column n, at most a vector further, it sees what does not matter). B is Panels<T>, C of
-/// T. Compiled for bf16, float operands are rounded to bfloat16; A and B may also be Rows<Bf16> and
-/// Columns<Bf16>, and C may be of Bf16: then it is rounded every 256 steps of k.
-template <class T, class B, class C, class Finish = AsItIs>
-void gemm(Rows<T> a, B b, C* c, int64_t ldc, int m, int n, int k, bool accumulate = false,
+/// (behind column n, at most a vector further, it sees what does not matter). If it has a member
+/// `streams` that is true, whole vectors are stored by stream(). A is Rows or Transposed, B Panels
+/// or InPlace, C of their type. Compiled for bf16, float operands are rounded to bfloat16; A and B
+/// may also be of Bf16, B being Columns<Bf16>, and C may be of Bf16: then it is rounded every 256
+/// steps of k.
+template <class A, class B, class C, class Finish = AsItIs>
+void gemm(A a, B b, C* c, int64_t ldc, int m, int n, int k, bool accumulate = false,
           const Finish& finish = {}) {
 #if defined(__AVX512BF16__)
-  if constexpr (!std::is_same_v<T, double>) {
+  if constexpr (!std::is_same_v<typename A::Value, double>) {
     gemm_bf16(a, b, c, ldc, m, n, k, accumulate, finish);
   } else
 #endif

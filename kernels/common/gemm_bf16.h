@@ -53,10 +53,17 @@ alignas(64) inline constexpr uint16_t kInPairs[32] = {0,  16, 1,  17, 2,  18, 3,
   return _mm512_permutexvar_epi16(_mm512_load_si512(kInPairs), both);
 }
 
+/// Element (i, p) at data[i * row + p * col], and row or col is 1.
+template <class S>
+struct Strided {
+  const S* data;
+  int64_t row, col;
+};
+
 /// m <= 16 rows of A [m, k], or columns of B [k, m] as rows, into ceil(k / 32) tiles with zeros
 /// behind both ends. Either the values of a row or those of a column lie side by side.
 template <bool right, class S>
-[[gnu::always_inline]] inline void convert(Rows<S> x, int m, int k, uint16_t* to) {
+[[gnu::always_inline]] inline void convert(Strided<S> x, int m, int k, uint16_t* to) {
   for (int p = 0; p < k; p += kTileDepth, to += kTileSize) {
     __m512i lines[kTileRows];
     const bool in_rows = x.col == 1;
@@ -84,20 +91,23 @@ template <bool right, class S>
 }
 
 template <class S>
-[[gnu::noinline]] void convert_left(Rows<S> a, int m, int k, uint16_t* to) {
+[[gnu::noinline]] void convert_left(Strided<S> a, int m, int k, uint16_t* to) {
   convert<false>(a, m, k, to);
 }
 template <class S>
-[[gnu::noinline]] void convert_right(Rows<S> columns, int m, int k, uint16_t* to) {
+[[gnu::noinline]] void convert_right(Strided<S> columns, int m, int k, uint16_t* to) {
   convert<true>(columns, m, k, to);
 }
 
 /// The columns of B as rows, from column j and row p of B on.
-inline Rows<float> columns(Panels<float> b, int p, int j) {
+inline Strided<float> columns(Panels<float> b, int p, int j) {
   const int in_panel = j % kColumns<float>;
-  return {b.data + (j - in_panel) * b.panel + p * b.row + in_panel, 1, b.row};
+  return {b.from(p, j - in_panel).data + in_panel, 1, b.row};
 }
-inline Rows<Bf16> columns(Columns<Bf16> b, int p, int j) {
+inline Strided<float> columns(InPlace<float> b, int p, int j) {
+  return {b.from(p, j).data, 1, b.row};
+}
+inline Strided<Bf16> columns(Columns<Bf16> b, int p, int j) {
   return {b.data + p * b.row + j * b.col, b.col, b.row};
 }
 
@@ -201,7 +211,7 @@ class AmxTiles {
 
 /// gemm() with rounded operands.
 template <class A, class B, class C, class Finish>
-void gemm_bf16(Rows<A> a, B b, C* c, int64_t ldc, int m, int n, int k, bool accumulate,
+void gemm_bf16(A a, B b, C* c, int64_t ldc, int m, int n, int k, bool accumulate,
                const Finish& finish) {
   constexpr int W = kTileRows, depth = 8 * kTileDepth, rows = 12 * kTileRows;
   alignas(64) uint16_t left[rows * depth], right[2 * W * depth];
@@ -221,8 +231,9 @@ void gemm_bf16(Rows<A> a, B b, C* c, int64_t ldc, int m, int n, int k, bool accu
     for (int first = 0; first < m; first += rows) {
       const int end = m - first < rows ? m : first + rows;
       for (int i = first; i < end; i += W) {
-        convert_left<A>({a.data + i * a.row + p * a.col, a.row, a.col}, end - i < W ? end - i : W,
-                        inner, left + (i - first) / W * steps * kTileSize);
+        convert_left<typename A::Value>({a.from(i, p).data, a.row, a.col},
+                                        end - i < W ? end - i : W, inner,
+                                        left + (i - first) / W * steps * kTileSize);
       }
       for (int j = 0; j < n; j += 2 * W) {
         const bool two_columns = n - j > W;

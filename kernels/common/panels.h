@@ -10,40 +10,59 @@ namespace RIBO_ISA {
 template <class T>
 inline constexpr int kColumns = 2 * lanes<T>;
 
-/// A [m, k]: element (i, p) at data[i * row + p * col]. Transposed is {data, 1, ld}.
+/// A [m, k] row by row: element (i, p) at data[i * row + p].
 template <class T>
 struct Rows {
+  using Value = T;
   const T* data;
-  int64_t row, col;
+  int64_t row;
+  static constexpr int64_t col = 1;
+  [[gnu::always_inline]] Rows from(int64_t i, int64_t p) const { return {data + i * row + p, row}; }
 };
 
-/// B [k, n] in panels of kColumns columns: the panel that begins with column j stands at
-/// data + j * panel, its row p at p * row, kColumns values side by side.
+/// A [m, k] column by column: element (i, p) at data[i + p * col].
+template <class T>
+struct Transposed {
+  using Value = T;
+  const T* data;
+  int64_t col;
+  static constexpr int64_t row = 1;
+  [[gnu::always_inline]] Transposed from(int64_t i, int64_t p) const {
+    return {data + i + p * col, col};
+  }
+};
+
+/// B [k, n] as pack() leaves it, in panels of kColumns columns, one behind the other: the panel
+/// that begins with column j stands at data + j * panel, its row p at p * row.
 template <class T>
 struct Panels {
   const T* data;
-  int64_t panel, row;
+  int64_t panel;  // k
+  static constexpr int64_t row = kColumns<T>;
+  [[gnu::always_inline]] Panels from(int64_t p, int64_t j) const {
+    return {data + j * panel + p * row, panel};
+  }
 };
 
-/// B [k, n] where it is: element (p, j) at data[p * row + j * col], and row or col is 1.
+/// B [k, n] row by row where it is, element (p, j) at data[p * row + j]. The last row's end must be
+/// readable up to a multiple of kColumns; what stands behind n is never used. `row` had better not
+/// be a multiple of 1 KiB.
+template <class T>
+struct InPlace {
+  const T* data;
+  int64_t row;
+  [[gnu::always_inline]] InPlace from(int64_t p, int64_t j) const {
+    return {data + p * row + j, row};
+  }
+};
+
+/// B [k, n] of bfloat16 where it is: element (p, j) at data[p * row + j * col], and row or col
+/// is 1.
 template <class T>
 struct Columns {
   const T* data;
   int64_t row, col;
 };
-
-/// What pack() wrote.
-template <class T>
-[[gnu::always_inline]] inline Panels<T> panels(const T* packed, int k) {
-  return {packed, k, kColumns<T>};
-}
-
-/// A row-major B [k, n], used where it is. The last row's end must be readable up to a multiple of
-/// kColumns; what stands behind n is never used. `ld` had better not be a multiple of 1 KiB.
-template <class T>
-[[gnu::always_inline]] inline Panels<T> in_place(const T* b, int64_t ld) {
-  return {b, 1, ld};
-}
 
 /// Elements that pack() writes.
 template <class T>
@@ -82,7 +101,7 @@ void pack(const T* b, int64_t row, int64_t col, int k, int n, T* packed) {
 template <class T>
 Panels<T> right_factor(const T* b, int64_t row, int64_t col, int k, int n, T* packed) {
   pack<T>(b, row, col, k, n, packed);
-  return panels(packed, k);
+  return {packed, k};
 }
 inline Columns<Bf16> right_factor(const Bf16* b, int64_t row, int64_t col, int, int, Bf16*) {
   return {b, row, col};

@@ -41,6 +41,9 @@ template <>
 inline constexpr int lanes<Bf16> = lanes<float>;
 
 #if defined(__AVX512F__)
+/// All lanes: with it and "maskz" g++ 12 does not warn of its own header.
+inline constexpr __mmask16 kAll = 0xffff;
+
 /// n < 16 of a vector's 16 lanes.
 [[gnu::always_inline]] inline __mmask16 first_lanes(int n) {
   return static_cast<__mmask16>((1u << n) - 1);
@@ -86,7 +89,7 @@ template <class T>
 
 /// A result of at least as many bytes is better written by stream(): no cache would hold it until
 /// somebody reads it.
-inline constexpr int64_t kStreamBytes = 8 << 20;
+inline constexpr int64_t kStreamBytes = 4 << 20;
 
 /// store(), past the caches where the vector is a whole line of theirs, which then need not be read
 /// before it is written. Behind the last one a thread calls finish_streams().
@@ -251,8 +254,8 @@ template <int count, bool clamped = true>
   }
   for (int k = 0; k < count; ++k) {
 #if defined(__AVX512F__)
-    x[k] = reinterpret_cast<Vec<float>>(
-        _mm512_scalef_ps(reinterpret_cast<__m512>(p[k]), reinterpret_cast<__m512>(whole[k])));
+    x[k] = reinterpret_cast<Vec<float>>(_mm512_maskz_scalef_ps(kAll, reinterpret_cast<__m512>(p[k]),
+                                                               reinterpret_cast<__m512>(whole[k])));
 #else
     using I = int32_t __attribute__((vector_size(kVectorBytes)));
     I bits, scaled;
@@ -304,7 +307,8 @@ template <class T>
 [[gnu::always_inline]] inline Vec<T> reciprocal(Vec<T> x) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == sizeof(float)) {
-    const auto r = reinterpret_cast<Vec<T>>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
+    const auto r =
+        reinterpret_cast<Vec<T>>(_mm512_maskz_rcp14_ps(kAll, reinterpret_cast<__m512>(x)));
     return r + r * (T{1} - x * r);
   }
 #endif

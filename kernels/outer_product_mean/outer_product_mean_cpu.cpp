@@ -30,15 +30,15 @@ void forward(const OuterProductForwardArgs<T>& args) {
     T* out = args.out + task * matrix;
     if (task % args.length >= length) return zero(out, matrix);
     const T* residual = args.residual ? args.residual + task * matrix : nullptr;
-    gemm<T>({args.b + sequence * args.length * args.width, args.width, 1},
-            in_place(args.projected + task * args.width * row, row), out, args.channels,
-            static_cast<int>(length), channels, width, /*accumulate=*/false,
-            [&](Vec<T> sum, int j, int z) {
-              const int there = channels - z < lanes<T> ? channels - z : lanes<T>;
-              if (args.bias) sum += load(args.bias + z, there);
-              if (residual) sum += load(residual + j * args.channels + z, there);
-              return sum;
-            });
+    gemm(Rows{args.b + sequence * args.length * args.width, args.width},
+         InPlace{args.projected + task * args.width * row, row}, out, args.channels,
+         static_cast<int>(length), channels, width, /*accumulate=*/false,
+         [&](Vec<T> sum, int j, int z) {
+           const int there = channels - z < lanes<T> ? channels - z : lanes<T>;
+           if (args.bias) sum += load(args.bias + z, there);
+           if (residual) sum += load(residual + j * args.channels + z, there);
+           return sum;
+         });
     zero(out + length * args.channels, matrix - length * args.channels);
   });
 }
@@ -73,24 +73,24 @@ struct Backward {
            matrix - length * args.channels);
     }
     const int rows = static_cast<int>(length);
-    gemm<T>({args.b + sequence * args.length * args.width, 1, args.width},
-            readable(given, length, scratch), projected_grad, channels,
-            static_cast<int>(args.width), static_cast<int>(args.channels), rows);
+    gemm(Transposed{args.b + sequence * args.length * args.width, args.width},
+         readable(given, length, scratch), projected_grad, channels, static_cast<int>(args.width),
+         static_cast<int>(args.channels), rows);
     const int64_t part = slice * args.batch + sequence;
-    gemm<T>({given, args.channels, 1}, in_place(args.projected + at * args.channels * width, width),
-            args.b_grad + part * args.length * width, width, rows, static_cast<int>(args.width),
-            static_cast<int>(args.channels), /*accumulate=*/true);
+    gemm(Rows{given, args.channels}, InPlace{args.projected + at * args.channels * width, width},
+         args.b_grad + part * args.length * width, width, rows, static_cast<int>(args.width),
+         static_cast<int>(args.channels), /*accumulate=*/true);
     add_rows(args.bias_grad + part * args.channels, given, length, args.channels, args.channels);
   }
 
   // out_grad[b, i] as it is, or a copy if its rows do not end with a vector.
-  Panels<T> readable(const T* given, int64_t length, T* scratch) const {
-    if (args.channels % kColumns<T> == 0) return in_place(given, args.channels);
+  InPlace<T> readable(const T* given, int64_t length, T* scratch) const {
+    if (args.channels % kColumns<T> == 0) return InPlace{given, args.channels};
     for (int64_t j = 0; j < length; ++j) {
       copy(scratch + j * channels, given + j * args.channels, args.channels);
       zero(scratch + j * channels + args.channels, channels - args.channels);
     }
-    return in_place(scratch, channels);
+    return InPlace{scratch, channels};
   }
 };
 

@@ -46,8 +46,8 @@ class PairBias {
       const int64_t end = task * kPerTask + kPerTask;
       for (int64_t i = task * kPerTask; i < end && i < tiles(); ++i) {
         const Tile t = normalised(i, worker);
-        gemm<T>({v_, C_, 1}, panels(t.n, a_.channels), a_.y + t.y, a_.positions, a_.heads, t.count,
-                a_.channels, false, [&](Vec<T> v, int h, int) { return v + v_bias_[h]; });
+        gemm(Rows{v_, C_}, Panels{t.n, a_.channels}, a_.y + t.y, a_.positions, a_.heads, t.count,
+             a_.channels, false, [&](Vec<T> v, int h, int) { return v + v_bias_[h]; });
       }
     });
   }
@@ -130,9 +130,9 @@ class PairBias {
     pack<T>(t.d, 1, kTile, kTile, a_.heads, t.d_packed);
     // Whole vectors of heads: those that are not there are zeros.
     const int heads = (a_.heads + lanes<T> - 1) / lanes<T> * lanes<T>;
-    gemm<T>({t.n, kTile, 1}, panels(t.d_packed, kTile), sums, columns_, a_.channels, heads, kTile,
-            true);
-    gemm<T>({v_, 1, C_}, in_place(t.d, kTile), t.dn, kTile, a_.channels, kTile, a_.heads);
+    gemm(Rows{t.n, kTile}, Panels{t.d_packed, kTile}, sums, columns_, a_.channels, heads, kTile,
+         true);
+    gemm(Transposed{v_, C_}, InPlace{t.d, kTile}, t.dn, kTile, a_.channels, kTile, a_.heads);
     const T share = T{1} / static_cast<T>(C_);
     for (int p = 0; p < kTile; p += lanes<T>) {
       Vec<T> mean{}, along{};

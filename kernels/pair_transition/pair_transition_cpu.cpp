@@ -209,8 +209,8 @@ class Transition {
     parallel(tiles_, [&](int64_t task, int worker) {
       Tile t = tile(worker, task);
       hidden(t);
-      gemm<T>({t.hidden, ld_hidden_, 1}, panels(w2_, H), t.dx, ld_, t.rows, C, H, false,
-              [&](Vec<T> y, int, int j) { return y + load(b2_ + j); });
+      gemm(Rows{t.hidden, ld_hidden_}, Panels{w2_, H}, t.dx, ld_, t.rows, C, H, false,
+           [&](Vec<T> y, int, int j) { return y + load(b2_ + j); });
       for (int i = 0; i < t.rows; ++i) put(t, i, a_.x, a_.y);
     });
   }
@@ -327,9 +327,9 @@ class Transition {
   }
 
   void hidden(const Tile& t) const {
-    gemm<T>({t.x, ld_, 1}, panels(v_, a_.channels), t.hidden, ld_hidden_, t.rows, a_.hidden,
-            a_.channels, false,
-            [&](Vec<T> x, int, int j) { return max<T>(x + load(v_bias_ + j), Vec<T>{}); });
+    gemm(Rows{t.x, ld_}, Panels{v_, a_.channels}, t.hidden, ld_hidden_, t.rows, a_.hidden,
+         a_.channels, false,
+         [&](Vec<T> x, int, int j) { return max<T>(x + load(v_bias_ + j), Vec<T>{}); });
   }
 
   void backward(int64_t task, int worker, const Sums& s) const {
@@ -338,15 +338,15 @@ class Transition {
     Tile t = tile(worker, task);
     for (int i = 0; i < t.rows; ++i) get(a_.dy, t.position[i], t.dy + i * ld_);
     hidden(t);
-    gemm<T>({t.dy, 1, ld_}, in_place(t.hidden, ld_hidden_), s.dw2, row, C, H, t.rows, true);
+    gemm(Transposed{t.dy, ld_}, InPlace{t.hidden, ld_hidden_}, s.dw2, row, C, H, t.rows, true);
     add_columns(t.dy, ld_, t.rows, C, s.db2);
-    gemm<T>({t.dy, ld_, 1}, panels(w2_, C), t.d_hidden, ld_hidden_, t.rows, H, C, false,
-            [&](Vec<T> d, int i, int j) {
-              return load(t.hidden + i * ld_hidden_ + j) <= T{} ? Vec<T>{} : d;
-            });
-    gemm<T>({t.x, 1, ld_}, in_place(t.d_hidden, ld_hidden_), s.dv, row, C, H, t.rows, true);
+    gemm(Rows{t.dy, ld_}, Panels{w2_, C}, t.d_hidden, ld_hidden_, t.rows, H, C, false,
+         [&](Vec<T> d, int i, int j) {
+           return load(t.hidden + i * ld_hidden_ + j) <= T{} ? Vec<T>{} : d;
+         });
+    gemm(Transposed{t.x, ld_}, InPlace{t.d_hidden, ld_hidden_}, s.dv, row, C, H, t.rows, true);
     add_columns(t.d_hidden, ld_hidden_, t.rows, H, s.db1);
-    gemm<T>({t.d_hidden, ld_hidden_, 1}, panels(v_back_, H), t.dx, ld_, t.rows, C, H);
+    gemm(Rows{t.d_hidden, ld_hidden_}, Panels{v_back_, H}, t.dx, ld_, t.rows, C, H);
     for (int i = 0; i < t.rows; i += kNorms) {
       normalise_backward(t.dx + i * ld_, t.x + i * ld_, ld_, C, t.rstd + i);
     }

@@ -49,10 +49,10 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
   pack<T>(given.data, 1, given.stride, s.channels, width, packed);
   const S* z = a.product + at.b * hidden * plane + at.first;
   S* d_z = a.d_product + at.b * hidden * plane + at.first;
-  const Ahead product_ahead{z, plane, d_z, plane};
-  project(s, hidden, width, w.out_weight, packed, d_q, kRow, product_ahead);
+  const bool streamed = streams<S>(s);
+  project(s, hidden, width, w.out_weight, packed, d_q, kRow, Ahead{z, plane});
   project(s, hidden, width, w.in_weight + 4 * hidden * s.channels, in.by_position, d_gate, kRow,
-          Ahead{a.d_x + first_row(s, at), s.channels, d_z, plane});
+          AsItIs{});
   product_moments(s, z, width, mean, scale);
   std::memset(mean_d, 0, sizeof(T) * kTile);
   std::memset(mean_dz, 0, sizeof(T) * kTile);
@@ -83,8 +83,9 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
     for (int64_t t = 0; t < width; t += lanes<T>) {
       const Vec<T> r = load(scale + t);
       const Vec<T> normal = (load(z + h * plane + t) - load(mean + t)) * r;
-      store<T>(d_z + h * plane + t,
-               (load(d_q + h * kRow + t) - load(mean_d + t) - normal * load(mean_dz + t)) * r);
+      put<T>(d_z + h * plane + t,
+             (load(d_q + h * kRow + t) - load(mean_d + t) - normal * load(mean_dz + t)) * r,
+             streamed);
     }
   }
 
@@ -95,17 +96,25 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
     }
   }
   pack<T>(given.data, given.stride, 1, at.count, s.channels, packed);
-  gemm<T>({q, kRow, 1}, panels(packed, at.count), sums.out_weight, stride, hidden, s.channels,
-          at.count, true);
+  gemm(Rows{q, kRow}, Panels{packed, at.count}, sums.out_weight, stride, hidden, s.channels,
+       at.count, true);
   in.normalise_rows(s, at.count);
   pack<T>(in.rows, stride, 1, at.count, s.channels, packed);
-  gemm<T>({d_gate, kRow, 1}, panels(packed, at.count), sums.in_weight + 4 * hidden * stride, stride,
-          hidden, s.channels, at.count, true);
-  gemm<T>({d_gate, 1, kRow}, panels(gate_packed, hidden), d_y, stride, at.count, s.channels, hidden,
-          false,
-          Ahead{a.x + first_row(s, next), s.channels, a.d_y + first_row(s, next), s.channels});
+  gemm(Rows{d_gate, kRow}, Panels{packed, at.count}, sums.in_weight + 4 * hidden * stride, stride,
+       hidden, s.channels, at.count, true);
+  gemm(Transposed{d_gate, kRow}, Panels{gate_packed, hidden}, d_y, stride, at.count, s.channels,
+       hidden, false,
+       Ahead{a.x + first_row(s, next), s.channels, a.d_y + first_row(s, next), s.channels});
   each_row(s, at, [&](int64_t t, int64_t offset) {
-    std::memcpy(a.d_x + offset, d_y + t * stride, sizeof(T) * s.channels);
+    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
+      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
+      const Vec<T> v = load(d_y + t * stride + c);
+      if (n == lanes<T>) {
+        put<T>(a.d_x + offset + c, v, streamed);
+      } else {
+        store<T>(a.d_x + offset + c, v, n);
+      }
+    }
   });
 }
 
@@ -115,8 +124,8 @@ void product_backward(const TriangleBackward<T, S>& a, int64_t b, int64_t h, Are
   const S *left = a.left + offset, *right = a.right + offset;
   S *d = a.d_product + offset, *d_right = a.d_right + offset;
   S* packed = arena.template take<S>(n * triangle_pad(n));
-  const int64_t plane = a.sizes.plane();
-  const Ahead next_left{left + plane, n, d + plane, n}, next{right + plane, n, d + plane, n};
+  const int64_t step = next_plane(a.sizes);
+  const Ahead next_left{left + step, n, d + step, n}, next{right + step, n, d + step, n};
   const S* given = d;  // whose place the gradient of left takes: packed or copied before
   if (a.sizes.outgoing || !std::is_same_v<S, T>) {
     S* copy = arena.template take<S>(n * n);
@@ -124,14 +133,13 @@ void product_backward(const TriangleBackward<T, S>& a, int64_t b, int64_t h, Are
     given = copy;
   }
   if (a.sizes.outgoing) {
-    gemm<S>({given, n, 1}, right_factor(right, n, 1, n, n, packed), d, n, n, n, n, false,
-            next_left);
-    gemm<S>({given, 1, n}, right_factor(left, n, 1, n, n, packed), d_right, n, n, n, n, false,
-            next);
+    gemm(Rows{given, n}, right_factor(right, n, 1, n, n, packed), d, n, n, n, n, false, next_left);
+    gemm(Transposed{given, n}, right_factor(left, n, 1, n, n, packed), d_right, n, n, n, n, false,
+         next);
   } else {
-    gemm<S>({left, n, 1}, right_factor(given, 1, n, n, n, packed), d_right, n, n, n, n, false,
-            next_left);
-    gemm<S>({right, n, 1}, right_factor(given, n, 1, n, n, packed), d, n, n, n, n, false, next);
+    gemm(Rows{left, n}, right_factor(given, 1, n, n, n, packed), d_right, n, n, n, n, false,
+         next_left);
+    gemm(Rows{right, n}, right_factor(given, n, 1, n, n, packed), d, n, n, n, n, false, next);
   }
   clear_behind(d_right, n * n);
 }
@@ -175,11 +183,11 @@ void project_tile_backward(const TriangleBackward<T, S>& a, const Place& at, con
       add_to<T>(sums.in_bias + (row + h) * lanes<T>, sum_linear);
       add_to<T>(sums.in_bias + (row + hidden + h) * lanes<T>, sum_gate);
     }
-    gemm<T>({d, kRow, 1}, panels(packed, at.count), sums.in_weight + row * stride, stride,
-            2 * hidden, s.channels, at.count, true);
+    gemm(Rows{d, kRow}, Panels{packed, at.count}, sums.in_weight + row * stride, stride, 2 * hidden,
+         s.channels, at.count, true);
     const int64_t after = first_row(s, next);
-    gemm<T>({d, 1, kRow}, panels(in_packed[side], 2 * hidden), d_x, stride, at.count, s.channels,
-            2 * hidden, true, Ahead{a.x + after, s.channels, a.d_x + after, s.channels});
+    gemm(Transposed{d, kRow}, Panels{in_packed[side], 2 * hidden}, d_x, stride, at.count,
+         s.channels, 2 * hidden, true, Ahead{a.x + after, s.channels, a.d_x + after, s.channels});
   }
   const T share = T{1} / static_cast<T>(s.channels);
   each_row(s, at, [&](int64_t t, int64_t offset) {

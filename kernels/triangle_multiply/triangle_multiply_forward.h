@@ -6,6 +6,16 @@
 namespace ribo::kernels {
 namespace RIBO_ISA {
 
+/// The last step of left's and right's product: bias and gate.
+template <class T>
+struct Gated {
+  const T *bias, *gates;
+  bool streams;
+  [[gnu::always_inline]] Vec<T> operator()(Vec<T> v, int i, int j) const {
+    return (v + bias[i]) * load(gates + i * kRow + j);
+  }
+};
+
 template <class T, class S>
 void project_tile(const TriangleForward<T, S>& a, const Place& at, const Place& next,
                   Arena<T> arena) {
@@ -21,7 +31,7 @@ void project_tile(const TriangleForward<T, S>& a, const Place& at, const Place& 
     const T* weight = a.weights.in_weight + row * s.channels;
     const T* bias = a.weights.in_bias + row;
     project(s, s.hidden, width, weight + s.hidden * s.channels, in.by_position, gates, kRow,
-            Ahead{x, x_row, x, x_row});
+            Ahead{x, x_row});
     for (int64_t h = 0; h < s.hidden; ++h) {
       const T gate_bias = bias[s.hidden + h];
       for (T* gate = gates + h * kRow; gate < gates + h * kRow + width; gate += lanes<T>) {
@@ -30,7 +40,7 @@ void project_tile(const TriangleForward<T, S>& a, const Place& at, const Place& 
     }
     project(s, s.hidden, width, weight, in.by_position,
             (side == 0 ? a.left : a.right) + at.b * s.hidden * plane + at.first, plane,
-            [&](Vec<T> v, int i, int j) { return (v + bias[i]) * load(gates + i * kRow + j); });
+            Gated<T>{bias, gates, streams<S>(s)});
   }
 }
 
@@ -41,11 +51,13 @@ void product(const TriangleForward<T, S>& a, int64_t b, int64_t h, Arena<T> aren
   const S *left = a.left + offset, *right = a.right + offset;
   S* out = a.product + offset;
   S* packed = arena.template take<S>(n * triangle_pad(n));
-  const Ahead next{left + a.sizes.plane(), n, right + a.sizes.plane(), n};
+  const int64_t step = next_plane(a.sizes);
+  const Ahead next{left + step, n, right + step, n};
   if (a.sizes.outgoing) {
-    gemm<S>({left, n, 1}, right_factor(right, 1, n, n, n, packed), out, n, n, n, n, false, next);
+    gemm(Rows{left, n}, right_factor(right, 1, n, n, n, packed), out, n, n, n, n, false, next);
   } else {
-    gemm<S>({right, 1, n}, right_factor(left, n, 1, n, n, packed), out, n, n, n, n, false, next);
+    gemm(Transposed{right, n}, right_factor(left, n, 1, n, n, packed), out, n, n, n, n, false,
+         next);
   }
   clear_behind(out, n * n);
 }
@@ -63,7 +75,7 @@ void output_tile(const TriangleForward<T, S>& a, const Place& at, const Place& n
   const S* z = a.product + at.b * s.hidden * s.plane() + at.first;
   const T* x = a.x + first_row(s, next);
   project(s, s.hidden, width, w.in_weight + 4 * s.hidden * s.channels, in.by_position, q, kRow,
-          Ahead{z, s.plane(), z, s.plane()});
+          Ahead{z, s.plane()});
   product_moments(s, z, width, mean, scale);
   for (int64_t h = 0; h < s.hidden; ++h, z += s.plane()) {
     T* row = q + h * kRow;
@@ -73,8 +85,8 @@ void output_tile(const TriangleForward<T, S>& a, const Place& at, const Place& n
       store<T>(row + t, (normal * gain + shift) * sigmoid<T>(load(row + t) + bias));
     }
   }
-  gemm<T>({q, 1, kRow}, panels(out_packed, s.hidden), in.rows, stride, at.count, s.channels,
-          s.hidden, false, Ahead{x, s.channels, a.y + first_row(s, at), s.channels});
+  gemm(Transposed{q, kRow}, Panels{out_packed, s.hidden}, in.rows, stride, at.count, s.channels,
+       s.hidden, false, Ahead{x, s.channels, a.y + first_row(s, at), s.channels});
   each_row(s, at, [&](int64_t t, int64_t offset) {
     for (int64_t c = 0; c < s.channels; c += lanes<T>) {
       const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));

@@ -133,29 +133,47 @@ struct Input {
   }
 };
 
-/// A product's last step that asks for what will be needed soon, element (i, j) of two matrices. A
-/// tile's rows in [B, H, plane] are too short for the processor to see them coming, and the product
-/// has the time to wait for them.
-template <class A, class B>
+/// A product's last step that asks for what will be needed soon, element (i, j) of a matrix or of
+/// two. A tile's rows in [B, H, plane] are too short for the processor to see them coming, and the
+/// product has the time to wait for them.
+template <class A, class B = void>
 struct Ahead {
   const A* a;
   int64_t a_row;
-  const B* b;
-  int64_t b_row;
+  const B* b = nullptr;
+  int64_t b_row = 0;
   template <class V>
   [[gnu::always_inline]] V operator()(V v, int i, int j) const {
     __builtin_prefetch(a + i * a_row + j);
-    __builtin_prefetch(b + i * b_row + j);
+    if constexpr (!std::is_void_v<B>) __builtin_prefetch(b + i * b_row + j);
     return v;
   }
 };
+
+/// Whether [B, H, plane] of type S is too large for the caches.
+template <class S>
+bool streams(const TriangleSizes& s) {
+  return s.batch * s.hidden * s.plane() * static_cast<int64_t>(sizeof(S)) >= kStreamBytes;
+}
+
+/// stream() if `streamed`, but for bfloat16, of which a vector is half a line.
+template <class T, class S>
+[[gnu::always_inline]] inline void put(S* p, Vec<T> v, bool streamed) {
+  if constexpr (std::is_same_v<S, T>) {
+    if (streamed) return stream<T>(p, v);
+  }
+  store<T>(p, v);
+}
+
+/// From one plane of [B, H, plane] to the one that the same worker will probably get next.
+inline int64_t next_plane(const TriangleSizes& s) { return workers() * s.plane(); }
 
 /// y [rows, width] = w [rows, C] x
 template <class T, class Y, class Finish>
 void project(const TriangleSizes& s, int64_t rows, int64_t width, const T* w, const T* by_position,
              Y* y, int64_t y_row, const Finish& finish) {
-  gemm<T>({w, s.channels, 1}, panels(by_position, s.channels), y, y_row, rows, width, s.channels,
-          false, finish);
+  gemm(Rows{w, s.channels}, Panels{by_position, s.channels}, y, y_row, rows, width, s.channels,
+       false, finish);
 }
 
 /// Zeros where a tile reads behind the last position.
@@ -181,6 +199,7 @@ void each_tile(const TriangleSizes& s, int64_t per_slice, F&& f) {
     for (int64_t i = slice * per_slice; i < end; ++i) {
       f(locate(s, i), locate(s, std::min(i + 1, tiles - 1)), slice, worker);
     }
+    finish_streams();
   });
 }
 

@@ -39,15 +39,26 @@ double error(const GemmCase& c) {
   const int64_t b_row = in_columns ? 1 : ldb, b_col = in_columns ? ldb : 1;
   const Numbers<S> a(int64_t{c.m} * c.k + 1, 1), b((in_columns ? c.n : c.k) * ldb + columns, 2);
   const Numbers<R> before(c.m * ldc + 1, 3), result(c.m * ldc + 1, 3);
-  const Rows<S> left = c.transposed ? Rows<S>{a.data, 1, c.m} : Rows<S>{a.data, c.k, 1};
+  const int64_t a_row = c.transposed ? 1 : c.k, a_col = c.transposed ? c.m : 1;
   const auto multiply = [&](auto right) {
-    gemm<S>(left, right, result.data, ldc, c.m, c.n, c.k, c.accumulate,
-            [](Vec<float> v, int i, int j) { return v + static_cast<float>(7 * i + j / 16); });
+    const auto with = [&](auto left) {
+      gemm(left, right, result.data, ldc, c.m, c.n, c.k, c.accumulate,
+           [](Vec<float> v, int i, int j) { return v + static_cast<float>(7 * i + j / 16); });
+    };
+    if (c.transposed) {
+      with(Transposed<S>{a.data, a_col});
+    } else {
+      with(Rows<S>{a.data, a_row});
+    }
   };
   if constexpr (std::is_same_v<S, float>) {
     const Numbers panel(packed_size<float>(c.k, c.n) + 1, 4);
     pack<float>(b.data, ldb, 1, c.k, c.n, panel.data);
-    multiply(c.right == RightFactor::packed ? panels(panel.data, c.k) : in_place(b.data, ldb));
+    if (c.right == RightFactor::packed) {
+      multiply(Panels<S>{panel.data, c.k});
+    } else {
+      multiply(InPlace<S>{b.data, ldb});
+    }
   } else {
     multiply(Columns<S>{b.data, b_row, b_col});
   }
@@ -68,7 +79,7 @@ double error(const GemmCase& c) {
       };
       if (c.accumulate) add(was);
       for (int p = 0; p < c.k; ++p) {
-        add(a[i * left.row + p * left.col] * b[p * b_row + j * b_col]);
+        add(a[i * a_row + p * a_col] * b[p * b_row + j * b_col]);
       }
       const double difference = std::fabs(is - want) / scale;
       if (!(difference <= worst)) worst = difference;
