@@ -183,6 +183,7 @@ class Transition {
     slices_ = tiles_ < 1 ? 1 : tiles_ < kSlices ? tiles_ : kSlices;
     // A power of two between two rows of a tile would map a column to few sets of the cache.
     ld_ = round_up(C) + 16;
+    streams_ = !a.bfloat16 && a.pairs.count * C * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
     ld_hidden_ = round_up(H) + 16;
     v_ = arena_.take(packed_size<T>(C, H));
     v_bias_ = arena_.take(H);
@@ -212,6 +213,7 @@ class Transition {
       gemm(Rows{t.hidden, ld_hidden_}, Panels{w2_, H}, t.dx, ld_, t.rows, C, H, false,
            [&](Vec<T> y, int, int j) { return y + load(b2_ + j); });
       for (int i = 0; i < t.rows; ++i) put(t, i, a_.x, a_.y);
+      finish_streams();
     });
   }
 
@@ -290,9 +292,9 @@ class Transition {
     for (int i = 0; i < t.rows; ++i) {
       t.position[i] = walk.next();
       get(a_.x, t.position[i], t.x + i * ld_);
-      for (const void* p :
-           {a_.dy, static_cast<const void*>(a_.y), static_cast<const void*>(a_.dx)}) {
-        if (p) expect(p, t.position[i]);
+      if (a_.dy) expect(a_.dy, t.position[i]);
+      for (const void* p : {a_.y, a_.dx}) {
+        if (p && !streams_) expect(p, t.position[i]);
       }
     }
     const int rows = (t.rows + kNorms - 1) / kNorms * kNorms;
@@ -315,6 +317,7 @@ class Transition {
     const int64_t at = t.position[i] * a_.channels;
     vectors<T>(a_.channels, [&](int c, int n) {
       const Vec<T> v = load(t.dx + i * ld_ + c) + read<T>(residual, a_.bfloat16, at + c, n);
+      if (streams_ && n == lanes<T>) return stream<T>(static_cast<T*>(to) + at + c, v);
       write<T>(to, a_.bfloat16, at + c, v, n);
     });
   }
@@ -351,6 +354,7 @@ class Transition {
       normalise_backward(t.dx + i * ld_, t.x + i * ld_, ld_, C, t.rstd + i);
     }
     for (int i = 0; i < t.rows; ++i) put(t, i, a_.dy, a_.dx);
+    finish_streams();
   }
 
   /// The sums of all slices into that of the first, in their order.
@@ -390,6 +394,7 @@ class Transition {
   const TransitionArgs<T>& a_;
   Arena<T> arena_;
   int64_t tiles_, slices_, ld_, ld_hidden_, sum_size_ = 0, tile_size_;
+  bool streams_;  // y and dx are too large for the caches
   T *v_, *v_bias_, *w2_, *b2_ = nullptr, *v_back_ = nullptr;  // V^T, v; W2^T or W2; V
   T *sums_ = nullptr, *memory_;
 };
