@@ -73,21 +73,22 @@ constexpr int64_t packed_size(int64_t k, int64_t n) {
 /// Copies B [k, n], element (p, j) at b[p * row + j * col], into panels; zeros behind column n.
 template <class T>
 void pack(const T* b, int64_t row, int64_t col, int k, int n, T* packed) {
-  constexpr int W = kColumns<T>;
+  constexpr int W = kColumns<T>, half = lanes<T>;
   for (int j = 0; j < n; j += W, b += W * col) {
     const int width = n - j < W ? n - j : W;
+    const int first = width < half ? width : half, second = width - first;
     int p = 0;
-    if (row == 1 && width == W) {
-      for (; p + lanes<T> <= k; p += lanes<T>, packed += W * lanes<T>) {
-        copy_transposed(b + p, col, packed, W);
-        copy_transposed(b + p + lanes<T> * col, col, packed + lanes<T>, W);
+    if (row == 1) {
+      for (; p + half <= k; p += half, packed += W * half) {
+        copy_transposed(b + p, col, packed, W, first);
+        copy_transposed(b + p + half * col, col, packed + half, W, second);
       }
     }
     for (; p < k; ++p, packed += W) {
       const T* from = b + p * row;
-      if (col == 1 && width == W) {
-        store<T>(packed, load(from));
-        store<T>(packed + lanes<T>, load(from + lanes<T>));
+      if (col == 1) {
+        store<T>(packed, load(from, first));
+        store<T>(packed + half, load(from + half, second));
         continue;
       }
       for (int i = 0; i < width; ++i) packed[i] = from[i * col];

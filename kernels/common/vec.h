@@ -166,13 +166,13 @@ template <class T, int step = lanes<T> / 2>
   if constexpr (step > 1) transpose<T, step / 2>(v);
 }
 
-/// to[j * to_row + i] = from[i * row + j] for i, j < lanes.
+/// to[j * to_row + i] = from[i * row + j] for i < rows and j < lanes; zero for rows <= i < lanes.
 template <class T>
 [[gnu::always_inline]] inline void copy_transposed(const T* from, int64_t row, T* to,
-                                                   int64_t to_row) {
+                                                   int64_t to_row, int rows = lanes<T>) {
   Vec<T> v[lanes<T>];
 #pragma GCC unroll 16
-  for (int i = 0; i < lanes<T>; ++i) v[i] = load(from + i * row);
+  for (int i = 0; i < lanes<T>; ++i) v[i] = i < rows ? load(from + i * row) : Vec<T>{};
   transpose<T>(v);
 #pragma GCC unroll 16
   for (int i = 0; i < lanes<T>; ++i) store<T>(to + i * to_row, v[i]);

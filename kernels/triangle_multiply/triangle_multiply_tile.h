@@ -144,8 +144,8 @@ struct Ahead {
   int64_t b_row = 0;
   template <class V>
   [[gnu::always_inline]] V operator()(V v, int i, int j) const {
-    __builtin_prefetch(a + i * a_row + j);
-    if constexpr (!std::is_void_v<B>) __builtin_prefetch(b + i * b_row + j);
+    bring_near(a + i * a_row + j);
+    if constexpr (!std::is_void_v<B>) bring_near(b + i * b_row + j);
     return v;
   }
 };
