@@ -23,23 +23,30 @@ template <class T, class S>
 [[gnu::always_inline]] inline void moments(const S* x, int64_t n, int64_t stride, T* mean,
                                            T* scale) {
   const T share = T{1} / static_cast<T>(n);
-  Vec<T> a{}, b{};
-  for (int64_t c = 0; c < n; ++c) {
-    a += load(x + c * stride);
-    b += load(x + c * stride + lanes<T>);
+  // The sum of value(x[c, v]) for both vectors v. Even and odd channels apart: a single sum would
+  // wait for itself.
+  const auto add = [&](Vec<T>(&sum)[2], auto value) {
+    Vec<T> odd[2] = {};
+    sum[0] = sum[1] = Vec<T>{};
+    const auto next = [&](Vec<T>(&to)[2], int64_t c) {
+      for (int v = 0; v < 2; ++v) to[v] += value(load(x + c * stride + v * lanes<T>), v);
+    };
+    int64_t c = 0;
+    for (; c + 2 <= n; c += 2) {
+      next(sum, c);
+      next(odd, c + 1);
+    }
+    if (c < n) next(sum, c);
+    for (int v = 0; v < 2; ++v) sum[v] += odd[v];
+  };
+  Vec<T> centre[2], squares[2];
+  add(centre, [](Vec<T> value, int) { return value; });
+  for (Vec<T>& v : centre) v *= share;
+  add(squares, [&](Vec<T> value, int v) { return (value - centre[v]) * (value - centre[v]); });
+  for (int v = 0; v < 2; ++v) {
+    store<T>(mean + v * lanes<T>, centre[v]);
+    store<T>(scale + v * lanes<T>, inverse_deviation<T>(squares[v] * share));
   }
-  const Vec<T> mean_a = a * share, mean_b = b * share;
-  a = b = Vec<T>{};
-  for (int64_t c = 0; c < n; ++c) {
-    const Vec<T> da = load(x + c * stride) - mean_a;
-    const Vec<T> db = load(x + c * stride + lanes<T>) - mean_b;
-    a += da * da;
-    b += db * db;
-  }
-  store<T>(mean, mean_a);
-  store<T>(mean + lanes<T>, mean_b);
-  store<T>(scale, inverse_deviation<T>(a * share));
-  store<T>(scale + lanes<T>, inverse_deviation<T>(b * share));
 }
 
 }  // namespace RIBO_ISA

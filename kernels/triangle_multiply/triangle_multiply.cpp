@@ -92,28 +92,34 @@ struct Cpu {
     const auto type = std::is_same_v<S, T> ? in.x.scalar_type() : at::kBFloat16;
     return at::empty({sizes.batch, sizes.hidden, sizes.plane()}, in.x.options().dtype(type));
   }
-  at::Tensor like_x() const {
+  // For a result that is written in front of the lengths; behind them it is zero, or `residual`.
+  at::Tensor result(const at::Tensor& residual) const {
     const bool padded = std::any_of(sizes.lengths, sizes.lengths + sizes.batch,
                                     [&](int64_t n) { return n < sizes.length; });
-    return padded ? at::zeros(in.x.sizes(), in.x.options())
-                  : at::empty(in.x.sizes(), in.x.options());
+    if (!padded) return at::empty(in.x.sizes(), in.x.options());
+    return in.residual ? residual.clone() : at::zeros(in.x.sizes(), in.x.options());
+  }
+  TriangleResidual<T> residual() const {
+    if (!in.keep.defined()) return {in.residual, nullptr, 0, 0, 0};
+    return {in.residual, in.keep.const_data_ptr<T>(), in.keep.stride(0), in.keep.stride(1),
+            in.keep.stride(2)};
   }
 
   TriangleResult forward() const {
     return with_isa(in.bf16, [&](auto isa) {
       using S = Stored<isa, T>;
-      const TriangleResult out = {like_x(), channel_major<S>(), channel_major<S>(),
+      const TriangleResult out = {result(in.x), channel_major<S>(), channel_major<S>(),
                                   channel_major<S>()};
-      triangle_forward<isa>(TriangleForward<T, S>{sizes, weights(), in.x.const_data_ptr<T>(),
-                                                  stored<S>(out.left), stored<S>(out.right),
-                                                  stored<S>(out.product), out.y.data_ptr<T>(),
-                                                  shared.data_ptr<T>(), scratch.data_ptr<T>()});
+      triangle_forward<isa>(
+          TriangleForward<T, S>{sizes, residual(), weights(), in.x.const_data_ptr<T>(),
+                                stored<S>(out.left), stored<S>(out.right), stored<S>(out.product),
+                                out.y.data_ptr<T>(), shared.data_ptr<T>(), scratch.data_ptr<T>()});
       return out;
     });
   }
 
   TriangleGrads backward(const TriangleResult& saved, const at::Tensor& d_y) const {
-    const TriangleGrads out = {like_x(),
+    const TriangleGrads out = {result(d_y),
                                at::empty_like(in.in_weight),
                                at::empty_like(in.in_bias),
                                at::empty_like(in.norm_weight),
@@ -124,13 +130,26 @@ struct Cpu {
     with_isa(in.bf16, [&](auto isa) {
       using S = Stored<isa, T>;
       const at::Tensor d_product = channel_major<S>(), d_right = channel_major<S>();
-      triangle_backward<isa>(TriangleBackward<T, S>{
-          sizes, weights(), in.x.const_data_ptr<T>(), stored<S>(saved.left), stored<S>(saved.right),
-          stored<S>(saved.product), d_y.const_data_ptr<T>(), out.x.data_ptr<T>(),
-          stored<S>(d_product), stored<S>(d_right), out.in_weight.data_ptr<T>(),
-          out.in_bias.data_ptr<T>(), out.norm_weight.data_ptr<T>(), out.norm_bias.data_ptr<T>(),
-          out.out_weight.data_ptr<T>(), out.out_bias.data_ptr<T>(), partial.data_ptr<T>(),
-          shared.data_ptr<T>(), scratch.data_ptr<T>()});
+      triangle_backward<isa>(TriangleBackward<T, S>{sizes,
+                                                    residual(),
+                                                    weights(),
+                                                    in.x.const_data_ptr<T>(),
+                                                    stored<S>(saved.left),
+                                                    stored<S>(saved.right),
+                                                    stored<S>(saved.product),
+                                                    d_y.const_data_ptr<T>(),
+                                                    out.x.data_ptr<T>(),
+                                                    stored<S>(d_product),
+                                                    stored<S>(d_right),
+                                                    out.in_weight.data_ptr<T>(),
+                                                    out.in_bias.data_ptr<T>(),
+                                                    out.norm_weight.data_ptr<T>(),
+                                                    out.norm_bias.data_ptr<T>(),
+                                                    out.out_weight.data_ptr<T>(),
+                                                    out.out_bias.data_ptr<T>(),
+                                                    partial.data_ptr<T>(),
+                                                    shared.data_ptr<T>(),
+                                                    scratch.data_ptr<T>()});
     });
     return out;
   }
@@ -141,16 +160,18 @@ struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
                             const at::Tensor& in_bias, const at::Tensor& norm_weight,
                             const at::Tensor& norm_bias, const at::Tensor& out_weight,
                             const at::Tensor& out_bias, const at::Tensor& lengths, bool outgoing,
-                            bool bf16) {
-    const TriangleTensors in = {x.contiguous(), in_weight, in_bias, norm_weight, norm_bias,
-                                out_weight,     out_bias,  lengths, outgoing,    bf16};
+                            bool bf16, bool residual, const std::optional<at::Tensor>& keep) {
+    const TriangleTensors in = {x.contiguous(), in_weight,  in_bias,  norm_weight,
+                                norm_bias,      out_weight, out_bias, lengths,
+                                outgoing,       bf16,       residual, keep.value_or(at::Tensor())};
     const TriangleResult out = !x.is_cpu()                      ? triangle_forward_aten(in)
                                : x.scalar_type() == at::kDouble ? Cpu<double>(in).forward()
                                                                 : Cpu<float>(in).forward();
     ctx->save_for_backward({x, in_weight, in_bias, norm_weight, norm_bias, out_weight, out_bias,
-                            lengths, out.left, out.right, out.product});
+                            lengths, out.left, out.right, out.product, in.keep});
     ctx->saved_data["outgoing"] = outgoing;
     ctx->saved_data["bf16"] = bf16;
+    ctx->saved_data["residual"] = residual;
     return out.y;
   }
 
@@ -167,15 +188,18 @@ struct TriangleMultiply : torch::autograd::Function<TriangleMultiply> {
                                 saved[6],
                                 saved[7],
                                 ctx->saved_data["outgoing"].toBool(),
-                                ctx->saved_data["bf16"].toBool()};
+                                ctx->saved_data["bf16"].toBool(),
+                                ctx->saved_data["residual"].toBool(),
+                                saved[11]};
     const TriangleResult result = {{}, saved[8], saved[9], saved[10]};
     const at::Tensor d_y = grads[0].contiguous();
     const TriangleGrads d = !in.x.is_cpu() ? triangle_backward_aten(in, result, d_y)
                             : in.x.scalar_type() == at::kDouble
                                 ? Cpu<double>(in).backward(result, d_y)
                                 : Cpu<float>(in).backward(result, d_y);
-    return {d.x, d.in_weight, d.in_bias, d.norm_weight, d.norm_bias, d.out_weight, d.out_bias,
-            {},  {},          {}};
+    return {d.x,         d.in_weight,  d.in_bias,  d.norm_weight,
+            d.norm_bias, d.out_weight, d.out_bias, {},
+            {},          {},           {},         {}};
   }
 };
 
@@ -215,18 +239,40 @@ struct TriangleMultiplyOnDevice : torch::autograd::Function<TriangleMultiplyOnDe
 };
 #endif
 
+// The residual by LibTorch's operators.
+at::Tensor add(const at::Tensor& x, const at::Tensor& update, bool residual,
+               const at::Tensor& keep) {
+  if (!residual) return update;
+  return keep.defined() ? at::addcmul(x, update, keep) : x + update;
+}
+
+void check_keep(const at::Tensor& keep, bool residual, const at::Tensor& x) {
+  if (!keep.defined()) return;
+  const auto fits = [&](int64_t i) {
+    return keep.size(i) == x.size(i) || (i % 3 && keep.size(i) == 1);
+  };
+  expect(residual, kOp, "keep", keep, "none without a residual");
+  expect(keep.dim() == 4 && fits(0) && fits(1) && fits(2) && fits(3), kOp, "keep", keep,
+         "x's shape, or that with 1 for either length");
+  expect(keep.scalar_type() == x.scalar_type() && !keep.requires_grad(), kOp, "keep", keep,
+         "x's type and no gradient");
+  expect_device(kOp, "keep", keep, x);
+}
+
 at::Tensor implementation(const at::Tensor& x, at::TensorList weights,
-                          const std::optional<at::Tensor>& lengths, bool outgoing) {
-  const at::Tensor given = lengths.value_or(at::Tensor());
+                          const std::optional<at::Tensor>& lengths, bool outgoing, bool residual,
+                          const std::optional<at::Tensor>& keep_) {
+  const at::Tensor given = lengths.value_or(at::Tensor()), keep = keep_.value_or(at::Tensor());
   check(x, weights, given);
+  check_keep(keep, residual, x);
   const at::ScalarType type =
       x.is_cpu() && x.scalar_type() != at::kDouble ? at::kFloat : product_type(x);
 #ifdef RIBO_CUDA_VERSION
   if (triangle_fits_cuda(x, weights[2].size(0), type)) {
     c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    return TriangleMultiplyOnDevice::apply(x.scalar_type() == at::kFloat ? x : x.to(type), weights,
-                                           lengths, outgoing, type)
-        .to(x.scalar_type());
+    const at::Tensor y = TriangleMultiplyOnDevice::apply(
+        x.scalar_type() == at::kFloat ? x : x.to(type), weights, lengths, outgoing, type);
+    return add(x, y.to(x.scalar_type()), residual, keep);
   }
 #endif
   const at::Tensor ends = lengths_on_cpu(kOp, given, x.size(0), x.size(1));
@@ -239,18 +285,21 @@ at::Tensor implementation(const at::Tensor& x, at::TensorList weights,
   const auto weight = [&](int i) { return weights[i].to(wide); };
   const at::Tensor maps = at::cat({weight(2), weight(4), weight(6), weight(8), weight(10)});
   const at::Tensor biases = at::cat({weight(3), weight(5), weight(7), weight(9), weight(11)});
-  return TriangleMultiply::apply(x.to(type), (maps * weight(0)).to(type),
-                                 (biases + at::mv(maps, weight(1))).to(type),
-                                 weight(12).to(type).contiguous(), weight(13).to(type).contiguous(),
-                                 weight(14).t().to(type).contiguous(),
-                                 weight(15).to(type).contiguous(), ends, outgoing, bf16)
-      .to(x.scalar_type());
+  const bool fused = x.is_cpu() && residual;
+  std::optional<at::Tensor> factors;
+  if (fused && keep.defined()) factors = keep.to(type).contiguous().expand(x.sizes());
+  const at::Tensor y =
+      TriangleMultiply::apply(
+          x.to(type), (maps * weight(0)).to(type), (biases + at::mv(maps, weight(1))).to(type),
+          weight(12).to(type).contiguous(), weight(13).to(type).contiguous(),
+          weight(14).t().to(type).contiguous(), weight(15).to(type).contiguous(), ends, outgoing,
+          bf16, fused, factors)
+          .to(x.scalar_type());
+  return add(x, y, residual && !fused, keep);
 }
 
-}  // namespace
-
-at::Tensor triangle_multiply(const at::Tensor& x, const TriangleWeights& w,
-                             const at::Tensor& lengths, bool outgoing) {
+at::Tensor call(const at::Tensor& x, const TriangleWeights& w, const at::Tensor& lengths,
+                bool outgoing, bool residual, const at::Tensor& keep) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("ribo::triangle_multiply", "")
                              .typed<decltype(implementation)>();
@@ -259,12 +308,29 @@ at::Tensor triangle_multiply(const at::Tensor& x, const TriangleWeights& w,
       w.left_gate_weight,  w.left_gate_bias,  w.right_weight,    w.right_bias,
       w.right_gate_weight, w.right_gate_bias, w.out_gate_weight, w.out_gate_bias,
       w.out_norm_weight,   w.out_norm_bias,   w.out_weight,      w.out_bias};
-  return op.call(x, weights, lengths.defined() ? std::optional(lengths) : std::nullopt, outgoing);
+  const auto optional = [](const at::Tensor& t) {
+    return t.defined() ? std::optional(t) : std::nullopt;
+  };
+  return op.call(x, weights, optional(lengths), outgoing, residual, optional(keep));
+}
+
+}  // namespace
+
+at::Tensor triangle_multiply(const at::Tensor& x, const TriangleWeights& weights,
+                             const at::Tensor& lengths, bool outgoing) {
+  return call(x, weights, lengths, outgoing, /*residual=*/false, /*keep=*/{});
+}
+
+at::Tensor add_triangle_multiply(const at::Tensor& x, const TriangleWeights& weights,
+                                 const at::Tensor& lengths, bool outgoing, const at::Tensor& keep) {
+  return call(x, weights, lengths, outgoing, /*residual=*/true, keep);
 }
 
 void register_triangle_multiply(torch::Library& m) {
-  m.def("triangle_multiply(Tensor x, Tensor[] weights, Tensor? lengths, bool outgoing) -> Tensor",
-        &implementation);
+  m.def(
+      "triangle_multiply(Tensor x, Tensor[] weights, Tensor? lengths, bool outgoing, "
+      "bool residual=False, Tensor? keep=None) -> Tensor",
+      &implementation);
 }
 
 }  // namespace ribo::kernels

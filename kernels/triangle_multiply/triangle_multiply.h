@@ -51,7 +51,15 @@ struct TriangleWeights {
 RIBO_API at::Tensor triangle_multiply(const at::Tensor& x, const TriangleWeights& weights,
                                       const at::Tensor& lengths, bool outgoing);
 
-/// Registers ribo::triangle_multiply, whose `weights` are TriangleWeights' members in their order.
+/// x + keep triangle_multiply(x, ...), the update with its residual and, where `keep` is defined, a
+/// dropout behind it: keep are its factors, of [B, L, L, C] or with 1 for either L, in x's type and
+/// without a gradient. On a CPU that takes no further pass over the pairs.
+RIBO_API at::Tensor add_triangle_multiply(const at::Tensor& x, const TriangleWeights& weights,
+                                          const at::Tensor& lengths, bool outgoing,
+                                          const at::Tensor& keep);
+
+/// Registers ribo::triangle_multiply, whose `weights` are TriangleWeights' members in their order;
+/// with `residual` it is add_triangle_multiply().
 void register_triangle_multiply(torch::Library& m);
 
 }  // namespace ribo::kernels

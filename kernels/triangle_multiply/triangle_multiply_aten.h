@@ -15,7 +15,10 @@ struct TriangleTensors {
   at::Tensor out_weight, out_bias;    // [H, C], [C]
   at::Tensor lengths;                 // [B], int64 on the CPU
   bool outgoing;
-  bool bf16 = false;  // the CPU may round the operands of products to bfloat16
+  // The CPU's kernels alone:
+  bool bf16 = false;      // operands of products may be rounded to bfloat16
+  bool residual = false;  // y is x + keep y
+  at::Tensor keep = {};   // [B, L, L, C], of which either L may have the stride 0; or undefined: 1
 };
 
 /// The result, and what the backward pass needs besides the arguments, [B, H, ...].

@@ -45,7 +45,16 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
   T *d_q = arena.take(hidden * kRow), *d_gate = arena.take(hidden * kRow);
   T* q = arena.take(hidden * kRow);
   in.read(s, at, a.x);
-  const View<T> given = view(s, at, a.d_y, d_y);
+  View<T> given = view(s, at, a.d_y, d_y);
+  if (a.residual.keep) {
+    each_row(s, at, [&](int64_t t, int64_t, int64_t i, int64_t j) {
+      const T *from = given.data + t * given.stride, *keep = keep_row(a.residual, at, i, j);
+      each_vector<T>(s, [&](int64_t c, int n) {
+        store<T>(d_y + t * stride + c, load(from + c, n) * load(keep + c, n));
+      });
+    });
+    given = {d_y, stride};
+  }
   pack<T>(given.data, 1, given.stride, s.channels, width, packed);
   const S* z = a.product + at.b * hidden * plane + at.first;
   S* d_z = a.d_product + at.b * hidden * plane + at.first;
@@ -89,12 +98,11 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
     }
   }
 
-  for (int64_t t = 0; t < at.count; ++t) {
-    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
-      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
-      add_to<T>(sums.out_bias + c, load(given.data + t * given.stride + c, n));
-    }
-  }
+  each_vector<T>(s, [&](int64_t c, int n) {
+    Vec<T> sum = load(sums.out_bias + c);
+    for (int64_t t = 0; t < at.count; ++t) sum += load(given.data + t * given.stride + c, n);
+    store<T>(sums.out_bias + c, sum);
+  });
   pack<T>(given.data, given.stride, 1, at.count, s.channels, packed);
   gemm(Rows{q, kRow}, Panels{packed, at.count}, sums.out_weight, stride, hidden, s.channels,
        at.count, true);
@@ -105,16 +113,10 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
   gemm(Transposed{d_gate, kRow}, Panels{gate_packed, hidden}, d_y, stride, at.count, s.channels,
        hidden, false,
        Ahead{a.x + first_row(s, next), s.channels, a.d_y + first_row(s, next), s.channels});
-  each_row(s, at, [&](int64_t t, int64_t offset) {
-    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
-      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
-      const Vec<T> v = load(d_y + t * stride + c);
-      if (n == lanes<T>) {
-        put<T>(a.d_x + offset + c, v, streamed);
-      } else {
-        store<T>(a.d_x + offset + c, v, n);
-      }
-    }
+  each_row(s, at, [&](int64_t t, int64_t offset, int64_t, int64_t) {
+    each_vector<T>(s, [&](int64_t c, int n) {
+      put<T>(a.d_x + offset + c, load(d_y + t * stride + c), streamed, n);
+    });
   });
 }
 
@@ -157,7 +159,7 @@ void project_tile_backward(const TriangleBackward<T, S>& a, const Place& at, con
   in.read(s, at, a.x);
   in.normalise_rows(s, at.count);
   pack<T>(in.rows, stride, 1, at.count, s.channels, packed);
-  each_row(s, at, [&](int64_t t, int64_t offset) {
+  each_row(s, at, [&](int64_t t, int64_t offset, int64_t, int64_t) {
     std::memcpy(d_x + t * stride, a.d_x + offset, sizeof(T) * s.channels);
   });
   for (int side = 0; side < 2; ++side) {
@@ -186,25 +188,26 @@ void project_tile_backward(const TriangleBackward<T, S>& a, const Place& at, con
     gemm(Rows{d, kRow}, Panels{packed, at.count}, sums.in_weight + row * stride, stride, 2 * hidden,
          s.channels, at.count, true);
     const int64_t after = first_row(s, next);
+    const T* const ahead = side == 0 ? a.x : a.residual.added ? a.d_y : a.d_x;
     gemm(Transposed{d, kRow}, Panels{in_packed[side], 2 * hidden}, d_x, stride, at.count,
-         s.channels, 2 * hidden, true, Ahead{a.x + after, s.channels, a.d_x + after, s.channels});
+         s.channels, 2 * hidden, true, Ahead{ahead + after, s.channels, a.d_x + after, s.channels});
   }
   const T share = T{1} / static_cast<T>(s.channels);
-  each_row(s, at, [&](int64_t t, int64_t offset) {
+  each_row(s, at, [&](int64_t t, int64_t offset, int64_t, int64_t) {
     const T *g = d_x + t * stride, *normal = in.rows + t * stride;
     Vec<T> sum_d{}, sum_dx{};
-    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
-      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
+    each_vector<T>(s, [&](int64_t c, int n) {
       const Vec<T> v = load(g + c, n);
       sum_d += v;
       sum_dx += v * load(normal + c, n);
-    }
+    });
     const Vec<T> mean_d = broadcast(sum<T>(sum_d) * share);
     const Vec<T> mean_dx = broadcast(sum<T>(sum_dx) * share), r = broadcast(in.scale[t]);
-    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
-      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
-      store<T>(a.d_x + offset + c, (load(g + c) - mean_d - load(normal + c) * mean_dx) * r, n);
-    }
+    each_vector<T>(s, [&](int64_t c, int n) {
+      Vec<T> v = (load(g + c) - mean_d - load(normal + c) * mean_dx) * r;
+      if (a.residual.added) v += load(a.d_y + offset + c, n);
+      store<T>(a.d_x + offset + c, v, n);
+    });
   });
 }
 

@@ -51,9 +51,19 @@ struct TriangleParameters {
   const T *out_weight, *out_bias;    // [H, C], [C]: y = q out_weight + out_bias
 };
 
+/// What becomes of the update: y, or x + keep y, where keep [B, 1 or L, 1 or L, C] are a dropout's
+/// factors; null stands for ones.
+template <class T>
+struct TriangleResidual {
+  bool added;
+  const T* keep;
+  int64_t batch, row, column;  // strides of keep, 0 where there is one for all
+};
+
 template <class T, class S>
 struct TriangleForward {
   TriangleSizes sizes;
+  TriangleResidual<T> residual;
   TriangleParameters<T> weights;
   const T* x;                 // [B, L, L, C]
   S *left, *right, *product;  // [B, H, plane]
@@ -65,6 +75,7 @@ struct TriangleForward {
 template <class T, class S>
 struct TriangleBackward {
   TriangleSizes sizes;
+  TriangleResidual<T> residual;
   TriangleParameters<T> weights;
   const T* x;
   const S *left, *right, *product;

@@ -86,12 +86,16 @@ void output_tile(const TriangleForward<T, S>& a, const Place& at, const Place& n
     }
   }
   gemm(Transposed{q, kRow}, Panels{out_packed, s.hidden}, in.rows, stride, at.count, s.channels,
-       s.hidden, false, Ahead{x, s.channels, a.y + first_row(s, at), s.channels});
-  each_row(s, at, [&](int64_t t, int64_t offset) {
-    for (int64_t c = 0; c < s.channels; c += lanes<T>) {
-      const int n = static_cast<int>(std::min<int64_t>(lanes<T>, s.channels - c));
-      store<T>(a.y + offset + c, load(in.rows + t * stride + c) + load(w.out_bias + c, n), n);
-    }
+       s.hidden, false, Ahead{x, s.channels});
+  const bool streamed = streams<T>(s);
+  each_row(s, at, [&](int64_t t, int64_t offset, int64_t i, int64_t j) {
+    const T* const keep = keep_row(a.residual, at, i, j);
+    each_vector<T>(s, [&](int64_t c, int n) {
+      Vec<T> v = load(in.rows + t * stride + c) + load(w.out_bias + c, n);
+      if (keep) v *= load(keep + c, n);
+      if (a.residual.added) v += load(a.x + offset + c, n);
+      put<T>(a.y + offset + c, v, streamed, n);
+    });
   });
 }
 

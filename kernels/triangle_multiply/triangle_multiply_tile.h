@@ -48,17 +48,32 @@ inline int64_t first_row(const TriangleSizes& s, const Place& at) {
   return ((at.b * s.length + at.first / at.n) * s.length + at.first % at.n) * s.channels;
 }
 
-/// Calls f(t, offset) for the positions of a tile: offset of its row of [B, L, L, C].
+/// Calls f(t, offset, i, j) for the positions of a tile: offset of its row of [B, L, L, C].
 template <class F>
 [[gnu::always_inline]] inline void each_row(const TriangleSizes& s, const Place& at, F&& f) {
   int64_t i = at.first / at.n, j = at.first % at.n;
   for (int64_t t = 0; t < at.count; ++t) {
-    f(t, ((at.b * s.length + i) * s.length + j) * s.channels);
+    f(t, ((at.b * s.length + i) * s.length + j) * s.channels, i, j);
     if (++j == at.n) {
       j = 0;
       ++i;
     }
   }
+}
+
+/// Calls f(c, n) for each vector of a row: its first channel and how many it has.
+template <class T, class F>
+[[gnu::always_inline]] inline void each_vector(const TriangleSizes& s, F&& f) {
+  int64_t c = 0;
+  for (; c + lanes<T> <= s.channels; c += lanes<T>) f(c, lanes<T>);
+  if (c < s.channels) f(c, static_cast<int>(s.channels - c));
+}
+
+/// The factors of the residual's dropout at (i, j); null: none.
+template <class T>
+[[gnu::always_inline]] inline const T* keep_row(const TriangleResidual<T>& r, const Place& at,
+                                                int64_t i, int64_t j) {
+  return r.keep ? r.keep + at.b * r.batch + i * r.row + j * r.column : nullptr;
 }
 
 /// [positions, C], `stride` elements from row to row.
@@ -73,7 +88,7 @@ template <class T>
 View<T> view(const TriangleSizes& s, const Place& at, const T* x, T* rows) {
   if (at.n == s.length && at.count == kTile) return {x + first_row(s, at), s.channels};
   const int64_t stride = triangle_pad(s.channels);
-  each_row(s, at, [&](int64_t t, int64_t offset) {
+  each_row(s, at, [&](int64_t t, int64_t offset, int64_t, int64_t) {
     std::memcpy(rows + t * stride, x + offset, sizeof(T) * s.channels);
   });
   for (int64_t t = at.count; t < kTile; ++t) std::memset(rows + t * stride, 0, sizeof(T) * stride);
@@ -156,13 +171,14 @@ bool streams(const TriangleSizes& s) {
   return s.batch * s.hidden * s.plane() * static_cast<int64_t>(sizeof(S)) >= kStreamBytes;
 }
 
-/// stream() if `streamed`, but for bfloat16, of which a vector is half a line.
+/// Stores n lanes; whole vectors by stream() if `streamed`, but for bfloat16, of which one is half
+/// a line.
 template <class T, class S>
-[[gnu::always_inline]] inline void put(S* p, Vec<T> v, bool streamed) {
+[[gnu::always_inline]] inline void put(S* p, Vec<T> v, bool streamed, int n = lanes<T>) {
   if constexpr (std::is_same_v<S, T>) {
-    if (streamed) return stream<T>(p, v);
+    if (streamed && n == lanes<T>) return stream<T>(p, v);
   }
-  store<T>(p, v);
+  store<T>(p, v, n);
 }
 
 /// From one plane of [B, H, plane] to the one that the same worker will probably get next.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -48,7 +49,8 @@ TriangleWeights weights_of(const Arguments& a) {
           a[9], a[10], a[11], a[12], a[13], a[14], a[15], a[16]};
 }
 
-using Update = at::Tensor (*)(const Arguments&, const at::Tensor& lengths, bool outgoing);
+using Update =
+    std::function<at::Tensor(const Arguments&, const at::Tensor& lengths, bool outgoing)>;
 
 at::Tensor ours(const Arguments& a, const at::Tensor& lengths, bool outgoing) {
   return triangle_multiply(a[0], weights_of(a), lengths, outgoing);
@@ -79,7 +81,7 @@ struct Result {
   std::vector<at::Tensor> grads;
 };
 
-Result differentiate(Update f, const Arguments& a, const at::Tensor& cotangent,
+Result differentiate(const Update& f, const Arguments& a, const at::Tensor& cotangent,
                      const at::Tensor& lengths, bool outgoing) {
   Arguments leaves;
   for (const at::Tensor& x : a) leaves.push_back(x.detach().clone().set_requires_grad(true));
@@ -221,6 +223,71 @@ TEST(TriangleMultiply, ASequenceInAPaddedBatchIsAsAlone) {
       EXPECT_LT(difference(got.grads[i], sums[i]), 1e-5) << kNames[i];
     }
   }
+}
+
+// Larger than what is kept in the caches, and a last tile that is not whole.
+TEST(TriangleMultiply, LargeTensorsAgreeWithTheDefinition) {
+  at::manual_seed(11);
+  const Arguments a = random_arguments(1, 131, 64, 64);
+  const at::Tensor cotangent = at::randn_like(a[0]);
+  for (const bool outgoing : {true, false}) {
+    expect_near(differentiate(ours, to(a, at::kFloat), cotangent.to(at::kFloat), {}, outgoing),
+                differentiate(definition, a, cotangent, {}, outgoing), 2e-5,
+                outgoing ? "outgoing" : "ingoing");
+  }
+}
+
+// A dropout's factors for pairs [B, L, L, C]: one draw for all rows, for all columns, for neither.
+at::Tensor factors(const at::Tensor& x, const std::string& wise) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  if (wise == "row") sizes[1] = 1;
+  if (wise == "column") sizes[2] = 1;
+  return at::dropout(at::ones(sizes, x.options()), 0.3, true);
+}
+
+TEST(TriangleMultiply, AddsTheResidualAndDropsOut) {
+  at::manual_seed(12);
+  for (const Size& s : std::vector<Size>{{2, 17, 20, 9}, {1, 21, 33, 4}, {1, 1, 8, 8}}) {
+    for (const std::string wise : {"row", "column", "neither", "nothing"}) {
+      for (const bool padded : {false, true}) {
+        const Arguments a = random_arguments(s.batch, s.length, s.channels, s.hidden);
+        const at::Tensor keep = wise == "nothing" ? at::Tensor() : factors(a[0], wise);
+        const at::Tensor cotangent = at::randn_like(a[0]);
+        const at::Tensor lengths =
+            padded ? at::randint(0, s.length + 1, {s.batch}, at::kLong) : at::Tensor();
+        const Result got = differentiate(
+            [&](const Arguments& x, const at::Tensor& ends, bool outgoing) {
+              return add_triangle_multiply(x[0], weights_of(x), ends, outgoing, keep);
+            },
+            a, cotangent, lengths, true);
+        const Result want = differentiate(
+            [&](const Arguments& x, const at::Tensor& ends, bool outgoing) {
+              const at::Tensor y = definition(x, ends, outgoing);
+              return keep.defined() ? x[0] + y * keep : x[0] + y;
+            },
+            a, cotangent, lengths, true);
+        expect_near(got, want, 1e-10, cat(text(s, true), ", ", wise, padded ? ", padded" : ""));
+      }
+    }
+  }
+}
+
+TEST(TriangleMultiply, RefusesFactorsThatDoNotFit) {
+  const Arguments a = to(random_arguments(2, 5, 4, 4), at::kFloat);
+  const auto refuses = [&](const at::Tensor& keep, const std::string& expected) {
+    try {
+      add_triangle_multiply(a[0], weights_of(a), {}, true, keep);
+      ADD_FAILURE() << "accepted " << keep.sizes();
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find("keep"), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find(expected), std::string::npos) << e.what();
+    }
+  };
+  refuses(at::ones({2, 5, 5}), "1 for either length");
+  refuses(at::ones({1, 5, 5, 4}), "1 for either length");
+  refuses(at::ones({2, 5, 5, 1}), "1 for either length");
+  refuses(at::ones({2, 1, 5, 4}, at::kDouble), "x's type");
+  refuses(at::ones({2, 1, 5, 4}).set_requires_grad(true), "no gradient");
 }
 
 TEST(TriangleMultiply, DoesNotDependOnTheNumberOfThreads) {

@@ -19,13 +19,18 @@ at::Tensor zero_pairs(const at::Tensor& x, const at::Tensor& lengths) {
   return x.masked_fill(pairs, 0);
 }
 
+at::Tensor kept(const at::Tensor& pair, double p, bool training, std::string_view wise) {
+  if (!training || p == 0) return {};
+  std::vector<int64_t> sizes = pair.sizes().vec();
+  sizes[wise == "row" ? 1 : 2] = 1;
+  return at::dropout(at::ones(sizes, pair.options()), p, true);
+}
+
 at::Tensor add_dropped(const at::Tensor& pair, const at::Tensor& update, double p, bool training,
                        std::string_view wise) {
-  if (!training || p == 0) return pair + update;
-  std::vector<int64_t> sizes = update.sizes().vec();
-  sizes[wise == "row" ? 1 : 2] = 1;
+  const at::Tensor keep = kept(update, p, training, wise);
   // In one pass over the pairs, where a product and a sum would be two.
-  return at::addcmul(pair, update, at::dropout(at::ones(sizes, update.options()), p, true));
+  return keep.defined() ? at::addcmul(pair, update, keep) : pair + update;
 }
 
 }  // namespace ribo::pair

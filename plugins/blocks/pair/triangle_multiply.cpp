@@ -70,10 +70,9 @@ struct TriangleMultiply final : Block {
         right_gate_->weight,    right_gate_->bias,    out_gate_->weight,   out_gate_->bias,
         to_out_norm_->weight(), to_out_norm_->bias(), to_out_->weight,     to_out_->bias};
     const at::Tensor& pair = s.get("pair");
-    const at::Tensor update =
-        kernels::triangle_multiply(pair, weights, lengths(s), options_.direction == "outgoing");
-    s.set("pair",
-          add_dropped(pair, update, options_.dropout, is_training(), options_.dropout_wise));
+    s.set("pair", kernels::add_triangle_multiply(
+                      pair, weights, lengths(s), options_.direction == "outgoing",
+                      kept(pair, options_.dropout, is_training(), options_.dropout_wise)));
   }
 
  private:
