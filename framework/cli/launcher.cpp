@@ -9,9 +9,9 @@
 
 int main(int argc, char** argv) {
   // By default libgomp's threads spin for milliseconds at the end of each parallel region, which
-  // makes a training many times as slow when another process holds a core
-  // (docs/decisions/openmp-waiting.md).
-  if (!std::getenv("GOMP_SPINCOUNT")) setenv("OMP_WAIT_POLICY", "PASSIVE", 0);
+  // makes a training many times as slow when another process holds a core. Now they spin for about
+  // as long as it takes to wake one that sleeps (docs/decisions/openmp-waiting.md).
+  if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "2000", 0);
   ribo::keep_memory();
 
   // Found through this program's own RUNPATH.
