@@ -19,7 +19,7 @@ namespace RIBO_ISA {
 
 constexpr int64_t kChunk = ScanSizes::kChunk;
 constexpr int kBlock = ScanSizes::kBlock;
-static_assert(kBlock == 4, "add_lanes() adds four rows at once");
+static_assert(kBlock == 4, "add_lanes() folds eight rows");
 
 /// The largest lane; NaN if one is.
 template <class T>
@@ -285,11 +285,12 @@ void differentiate_block(const Task<T> task, int64_t steps, int64_t n, int64_t v
           *dy = task.dy + task.at(v, 0), *B = task.B + n, *C = task.C + n;
   T *ddrive = task.ddrive + task.at(v, 0), *ddt = task.ddt + task.at(v, 0);
   const int64_t width = task.width, states = task.states, at = n * width + v * lanes<T>;
-  Vec<T> a_[kBlock], da_[kBlock], g_[kBlock];
+  Vec<T> a_[kBlock], da_[kBlock], g_[kBlock], h[kBlock];
   for (int k = 0; k < kBlock; ++k) {
     a_[k] = load(task.a + at + k * width);
     da_[k] = load(task.da + at + k * width);
     g_[k] = load(g + at + k * width);
+    h[k] = load(task.hs + (steps * kBlock + k) * lanes<T>);
   }
   for (int64_t t = steps - 1; t >= 0; --t) {
     const Vec<T> step = load(dt + t * lanes<T>), in = load(drive + t * lanes<T>),
@@ -298,11 +299,12 @@ void differentiate_block(const Task<T> task, int64_t steps, int64_t n, int64_t v
     for (int k = 0; k < kBlock; ++k) {
       const int64_t i = (t * kBlock + k) * lanes<T>;
       g_[k] += out * C[t * states + k];
-      store<T>(task.dC + i, load(task.dC + i) + out * load(task.hs + i + kBlock * lanes<T>));
+      store<T>(task.dC + i, load(task.dC + i) + out * h[k]);
+      h[k] = load(task.hs + i);
       store<T>(task.dB + i, load(task.dB + i) + g_[k] * in);
       din += g_[k] * B[t * states + k];
       g_[k] *= load(task.decays + i);
-      const Vec<T> d = g_[k] * load(task.hs + i);  // dLoss/d(dt A)
+      const Vec<T> d = g_[k] * h[k];  // dLoss/d(dt A)
       dstep += d * a_[k];
       da_[k] += d * step;
     }
@@ -315,30 +317,33 @@ void differentiate_block(const Task<T> task, int64_t steps, int64_t n, int64_t v
   }
 }
 
-/// out[k] = the sum of row k of [kBlock, lanes]
-inline void add_lanes(const float* rows, float* out) {
-  using Four = float __attribute__((vector_size(16)));
-  using Order = int32_t __attribute__((vector_size(16)));
-  Four sum[kBlock];
-  for (int k = 0; k < kBlock; ++k) {
-    std::memcpy(&sum[k], rows + k * lanes<float>, sizeof(Four));
-    for (int i = 4; i < lanes<float>; i += 4) {
-      Four more;
-      std::memcpy(&more, rows + k * lanes<float> + i, sizeof(Four));
-      sum[k] += more;
-    }
-  }
-  constexpr Order kEven = {0, 4, 1, 5}, kOdd = {2, 6, 3, 7}, kLow = {0, 1, 4, 5},
-                  kHigh = {2, 3, 6, 7};
-  for (int k = 0; k < kBlock; k += 2) {
-    sum[k] =
-        __builtin_shuffle(sum[k], sum[k + 1], kEven) + __builtin_shuffle(sum[k], sum[k + 1], kOdd);
-  }
-  sum[0] = __builtin_shuffle(sum[0], sum[2], kLow) + __builtin_shuffle(sum[0], sum[2], kHigh);
-  std::memcpy(out, &sum[0], sizeof(Four));
+/// Halves of a and of b, quarters and so on, as `step` says, added: a's in the lanes where theirs
+/// came first, b's in the others.
+template <int step, class T>
+[[gnu::always_inline]] inline Vec<T> fold(Vec<T> a, Vec<T> b) {
+  exchange<T, step>(a, b, std::make_integer_sequence<int, lanes<T>>{});
+  return a + b;
 }
-inline void add_lanes(const double* rows, double* out) {
-  for (int k = 0; k < kBlock; ++k) out[k] = sum<double>(load(rows + k * lanes<double>));
+
+/// out[0][k] and out[1][k] = the sums of row k of first and second [kBlock, lanes].
+template <class T>
+[[gnu::always_inline]] inline void add_lanes(const T* first, const T* second, T (&out)[2][kBlock]) {
+  Vec<T> v[2 * kBlock];
+  for (int k = 0; k < kBlock; ++k) {
+    v[k] = load(first + k * lanes<T>);
+    v[k + kBlock] = load(second + k * lanes<T>);
+  }
+  if constexpr (lanes<T> >= 2 * kBlock) {
+    constexpr int n = lanes<T>;
+    for (int k = 0; k < 4; ++k) v[k] = fold<n / 2, T>(v[k], v[k + 4]);
+    for (int k = 0; k < 2; ++k) v[k] = fold<n / 4, T>(v[k], v[k + 2]);
+    v[0] = fold<n / 8, T>(v[0], v[1]);
+    T sums[n];
+    store<T>(sums, n > 8 ? fold<1, T>(v[0], v[0]) : v[0]);
+    for (int k = 0; k < 2 * kBlock; ++k) out[k / kBlock][k % kBlock] = sums[k * (n / 8)];
+  } else {
+    for (int k = 0; k < 2 * kBlock; ++k) out[k / kBlock][k % kBlock] = sum<T>(v[k]);
+  }
 }
 
 /// y of a chunk, with skip and gate.
@@ -481,8 +486,7 @@ void backward_block(const ScanBackward<T>& args, const Task<T>& task, int64_t ch
   for (int64_t t = 0; t < steps; ++t) {
     const int64_t part = task.part(task.row(chunk, t)) + n;
     T sums[2][kBlock];
-    add_lanes(task.dB + t * kBlock * lanes<T>, sums[0]);
-    add_lanes(task.dC + t * kBlock * lanes<T>, sums[1]);
+    add_lanes<T>(task.dB + t * kBlock * lanes<T>, task.dC + t * kBlock * lanes<T>, sums);
     for (int64_t k = 0; k < count; ++k) {
       args.dB[part + k] = sums[0][k];
       args.dC[part + k] = sums[1][k];
