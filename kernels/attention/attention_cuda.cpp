@@ -15,14 +15,10 @@ namespace {
 
 constexpr std::string_view kOp = "attention";
 
-CudaAttentionType type_of(const at::Tensor& x) {
-  return x.scalar_type() == at::kHalf ? CudaAttentionType::float16 : CudaAttentionType::bfloat16;
-}
-
 // Sizes and types, without pointers.
 CudaAttention shape(const AttentionTensors& in) {
   CudaAttention p;
-  p.type = type_of(in.q);
+  p.type = cuda_narrow(in.q.scalar_type());
   p.batch = static_cast<int>(in.q.size(0)), p.groups = static_cast<int>(in.q.size(1));
   p.length = static_cast<int>(in.q.size(2)), p.heads = static_cast<int>(in.q.size(3));
   p.width = static_cast<int>(in.q.size(4));

@@ -35,14 +35,14 @@ auto with_types(const CudaAttention& a, F&& f) {
            : a.width <= 32 ? with_bias(type, Constant<32>{})
                            : with_bias(type, Constant<64>{});
   };
-  return a.type == CudaAttentionType::bfloat16 ? with_width(__nv_bfloat16{}) : with_width(__half{});
+  return a.type == CudaNarrow::bfloat16 ? with_width(__nv_bfloat16{}) : with_width(__half{});
 }
 
 // f(X{}), what the bias is stored in.
 template <class F>
-auto with_bias(CudaAttentionType type, bool wide, F&& f) {
+auto with_bias(CudaNarrow type, bool wide, F&& f) {
   if (wide) return f(float{});
-  return type == CudaAttentionType::bfloat16 ? f(__nv_bfloat16{}) : f(__half{});
+  return type == CudaNarrow::bfloat16 ? f(__nv_bfloat16{}) : f(__half{});
 }
 
 constexpr int divide_up(int n, int by) { return (n + by - 1) / by; }

@@ -5,10 +5,9 @@
 
 #include <cstdint>
 
-namespace ribo::kernels {
+#include "common/cuda_float.h"
 
-/// What q, k, v and their gradients are; sums, logits and softmax are float32.
-enum class CudaAttentionType { bfloat16, float16 };
+namespace ribo::kernels {
 
 /// A tensor [batch, group, position, head, width] whose channels are adjacent, with the elements
 /// from one of each to the next. Data and steps are multiples of 16 bytes.
@@ -19,7 +18,7 @@ struct CudaAttentionTensor {
 
 /// What both directions need. All pointers are device pointers.
 struct CudaAttention {
-  CudaAttentionType type = CudaAttentionType::bfloat16;
+  CudaNarrow type = CudaNarrow::bfloat16;
   int batch = 0, groups = 0, length = 0, heads = 0, width = 0;
   float scale = 1;
   const int64_t* lengths = nullptr;  // [batch], or null: no padding
@@ -61,7 +60,7 @@ struct CudaAttentionBackward : CudaAttention {
 /// The arrangement of a bias that many groups read, in the order of a warp's registers. Its
 /// transpose is made of an arranged one in the same type.
 struct CudaAttentionBias {
-  CudaAttentionType type = CudaAttentionType::bfloat16;
+  CudaNarrow type = CudaNarrow::bfloat16;
   int batch = 0, heads = 0, length = 0;
   const void* from = nullptr;  // [batch, heads, length, length], or arranged if `transposed`
   int64_t steps[4] = {};       // elements from one b, h, i, j to the next, unless `transposed`

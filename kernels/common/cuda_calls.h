@@ -35,6 +35,10 @@ inline CudaFloat cuda_float(at::ScalarType type) {
                              : CudaFloat::bfloat16;
 }
 
+inline CudaNarrow cuda_narrow(at::ScalarType type) {
+  return type == at::kHalf ? CudaNarrow::float16 : CudaNarrow::bfloat16;
+}
+
 /// x in `type`, contiguous, where kernels can read it 16 bytes at a time.
 inline at::Tensor aligned(const at::Tensor& x, at::ScalarType type) {
   const at::Tensor y = x.to(type).contiguous();

@@ -15,8 +15,7 @@ constexpr std::string_view kOp = "outer_product_mean";
 // Sizes and types, without pointers.
 CudaOuterProduct shape(const OuterProductTensors& in, at::ScalarType pairs) {
   CudaOuterProduct p;
-  p.type = in.a.scalar_type() == at::kHalf ? CudaOuterProductType::float16
-                                           : CudaOuterProductType::bfloat16;
+  p.type = cuda_narrow(in.a.scalar_type());
   p.wide = pairs == at::kFloat;
   p.batch = static_cast<int>(in.a.size(0));
   p.length = static_cast<int>(in.a.size(1));

@@ -26,7 +26,7 @@ auto with_types(const CudaOuterProduct& a, F&& f) {
       return a.wide ? f(float{}, type, width, channels) : f(type, type, width, channels);
     });
   };
-  return a.type == CudaOuterProductType::bfloat16 ? with_io(__nv_bfloat16{}) : with_io(__half{});
+  return a.type == CudaNarrow::bfloat16 ? with_io(__nv_bfloat16{}) : with_io(__half{});
 }
 
 // Of a multiprocessor, as shared memory allows it.

@@ -6,15 +6,14 @@
 
 #include <cstdint>
 
-namespace ribo::kernels {
+#include "common/cuda_float.h"
 
-/// What operands of products are; sums are float32.
-enum class CudaOuterProductType { bfloat16, float16 };
+namespace ribo::kernels {
 
 /// What both directions need. All pointers are device pointers to contiguous values, at multiples
 /// of 16 bytes.
 struct CudaOuterProduct {
-  CudaOuterProductType type = CudaOuterProductType::bfloat16;
+  CudaNarrow type = CudaNarrow::bfloat16;
   bool wide = false;  // the pairs and their gradients are float32, otherwise of `type`
   int batch = 0, length = 0, width = 0, channels = 0;  // B, L, K, C
   const int64_t* lengths = nullptr;                    // [B], or null: no padding

@@ -15,7 +15,7 @@ constexpr std::string_view kOp = "pair_transition";
 // Sizes and types, without pointers.
 CudaTransition shape(const TransitionTensors& in) {
   CudaTransition p;
-  p.type = in.type == at::kHalf ? CudaTransitionType::float16 : CudaTransitionType::bfloat16;
+  p.type = cuda_narrow(in.type);
   p.wide = in.x.scalar_type() == at::kFloat;
   p.channels = static_cast<int>(in.w1.size(1));
   p.hidden = static_cast<int>(in.w1.size(0));

@@ -32,7 +32,7 @@ auto with_types(const CudaTransition& a, F&& f) {
       return a.wide ? f(float{}, type, channels) : f(type, type, channels);
     });
   };
-  return a.type == CudaTransitionType::bfloat16 ? with_io(__nv_bfloat16{}) : with_io(__half{});
+  return a.type == CudaNarrow::bfloat16 ? with_io(__nv_bfloat16{}) : with_io(__half{});
 }
 
 // Whether a warpgroup's instructions run: where the others have not much less to multiply.

@@ -6,15 +6,14 @@
 
 #include <cstdint>
 
-namespace ribo::kernels {
+#include "common/cuda_float.h"
 
-/// What operands of products are rounded to; sums are float32.
-enum class CudaTransitionType { bfloat16, float16 };
+namespace ribo::kernels {
 
 /// What both directions need. All pointers are device pointers to contiguous values, at multiples
 /// of 16 bytes.
 struct CudaTransition {
-  CudaTransitionType type = CudaTransitionType::bfloat16;
+  CudaNarrow type = CudaNarrow::bfloat16;
   bool wide = false;          // x, y and their gradients are float32, otherwise of `type`
   bool wide_weights = false;  // the weights and theirs are, likewise
   int channels = 0, hidden = 0;

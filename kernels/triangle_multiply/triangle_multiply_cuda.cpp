@@ -16,7 +16,7 @@ constexpr std::string_view kOp = "triangle_multiply";
 
 CudaTriangle sizes(const at::Tensor& x, int64_t hidden, at::ScalarType type) {
   CudaTriangle a;
-  a.type = type == at::kHalf ? CudaTriangleType::float16 : CudaTriangleType::bfloat16;
+  a.type = cuda_narrow(type);
   a.wide = x.scalar_type() == at::kFloat;
   a.batch = static_cast<int>(x.size(0)), a.length = static_cast<int>(x.size(1));
   a.channels = static_cast<int>(x.size(3)), a.hidden = static_cast<int>(hidden);

@@ -13,7 +13,7 @@ constexpr int kWidth = 64;  // channels and hidden units that blocks are laid ou
 template <class F>
 auto with_types(const CudaTriangle& a, F&& f) {
   const auto with_x = [&](auto type) { return a.wide ? f(type, float{}) : f(type, type); };
-  return a.type == CudaTriangleType::bfloat16 ? with_x(__nv_bfloat16{}) : with_x(__half{});
+  return a.type == CudaNarrow::bfloat16 ? with_x(__nv_bfloat16{}) : with_x(__half{});
 }
 
 int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }

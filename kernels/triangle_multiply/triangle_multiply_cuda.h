@@ -10,10 +10,9 @@
 
 #include <cstdint>
 
-namespace ribo::kernels {
+#include "common/cuda_float.h"
 
-/// What channel-major tensors and the operands of products are rounded to; sums are float32.
-enum class CudaTriangleType { bfloat16, float16 };
+namespace ribo::kernels {
 
 /// The weights of TriangleWeights, or their gradients: P is a pointer. The maps are left, its gate,
 /// right, right's gate and the output's gate.
@@ -27,7 +26,7 @@ struct CudaTriangleWeights {
 
 /// What all passes need. All pointers are device pointers, to aligned and contiguous values.
 struct CudaTriangle {
-  CudaTriangleType type = CudaTriangleType::bfloat16;
+  CudaNarrow type = CudaNarrow::bfloat16;
   bool wide = false;          // x, y and their gradients are float32, otherwise of `type`
   bool wide_weights = false;  // the same for the weights and their gradients
   int batch = 0, length = 0, channels = 0, hidden = 0;

@@ -148,7 +148,7 @@ Tensors run(const Case& c, Tensors in) {
 
   CudaAttention problem;
   problem.type =
-      std::is_same_v<T, __half> ? CudaAttentionType::float16 : CudaAttentionType::bfloat16;
+      std::is_same_v<T, __half> ? CudaNarrow::float16 : CudaNarrow::bfloat16;
   problem.batch = c.batch, problem.groups = c.groups, problem.length = c.length;
   problem.heads = c.heads, problem.width = c.width;
   problem.scale = static_cast<float>(1 / std::sqrt(double(c.width)));

@@ -120,7 +120,7 @@ Tensors run(const Case& c, const Tensors& in) {
   const auto narrow_bias = to<T>(in.at("bias"));
   CudaOuterProduct problem;
   problem.type =
-      std::is_same_v<T, __half> ? CudaOuterProductType::float16 : CudaOuterProductType::bfloat16;
+      std::is_same_v<T, __half> ? CudaNarrow::float16 : CudaNarrow::bfloat16;
   problem.wide = std::is_same_v<Io, float>;
   problem.batch = c.batch, problem.length = c.length;
   problem.width = c.width, problem.channels = c.channels;

@@ -152,7 +152,7 @@ template <class T>
 CudaTransition shape(const Case& c) {
   CudaTransition problem;
   problem.type =
-      std::is_same_v<T, __half> ? CudaTransitionType::float16 : CudaTransitionType::bfloat16;
+      std::is_same_v<T, __half> ? CudaNarrow::float16 : CudaNarrow::bfloat16;
   problem.channels = c.channels, problem.hidden = c.hidden;
   problem.positions = c.positions(), problem.length = c.length;
   problem.eps = kEps;

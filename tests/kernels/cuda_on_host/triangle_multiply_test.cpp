@@ -243,7 +243,7 @@ Tensors run(const Case& c, Tensors in, int multiprocessors = 1, int shared_memor
     d_weights[name] = std::vector<W>(in[name].size(), narrow<W>(NAN));
   }
   CudaTriangle a;
-  a.type = std::is_same_v<T, __half> ? CudaTriangleType::float16 : CudaTriangleType::bfloat16;
+  a.type = std::is_same_v<T, __half> ? CudaNarrow::float16 : CudaNarrow::bfloat16;
   a.wide = sizeof(X) == 4, a.wide_weights = sizeof(W) == 4;
   a.batch = c.batch, a.length = c.length, a.channels = c.channels, a.hidden = c.hidden;
   a.lengths = c.lengths.empty() ? nullptr : c.lengths.data();
