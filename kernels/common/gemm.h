@@ -77,9 +77,10 @@ template <class T, int R, int V, class A, class B, class Finish>
     if (accumulate) x += load(out, n);
     if (last) x = finish(x, i + r, j + v * W);
     if constexpr (requires { finish.streams; }) {
-      if (finish.streams && n == W) return stream<T>(out, x);
+      store<T>(out, x, n, finish.streams);
+    } else {
+      store<T>(out, x, n);
     }
-    store<T>(out, x, n);
   };
   if (width == W) {
 #pragma GCC unroll 16

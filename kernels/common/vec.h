@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "common/isa.h"
@@ -87,9 +88,12 @@ template <class T>
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
 
-/// A result of at least as many bytes is better written by stream(): no cache would hold it until
+/// Whether a result of so many values is better written by stream(): no cache would hold it until
 /// somebody reads it.
-inline constexpr int64_t kStreamBytes = 4 << 20;
+template <class T>
+constexpr bool too_large_for_caches(int64_t count) {
+  return count * static_cast<int64_t>(sizeof(T)) >= 4 << 20;
+}
 
 /// store(), past the caches where the vector is a whole line of theirs, which then need not be read
 /// before it is written. Behind the last one a thread calls finish_streams().
@@ -140,6 +144,25 @@ template <class T>
   _mm256_mask_storeu_epi16(p, first_lanes(n), reinterpret_cast<__m256i>(narrow));
 }
 #endif
+
+/// store(), where whole vectors go by stream() if `streamed`; but not bfloat16, of which a vector
+/// is half a line.
+template <class T, class S>
+[[gnu::always_inline]] inline void store(S* p, Vec<T> v, int n, bool streamed) {
+  if constexpr (std::is_same_v<S, T>) {
+    if (streamed && n == lanes<T>) return stream<T>(p, v);
+  }
+  store<T>(p, v, n);
+}
+
+/// Calls f(i, lanes that are there) for each vector of n values; their number is a constant but for
+/// the last.
+template <class T, class F>
+[[gnu::always_inline]] inline void each_vector(int n, F&& f) {
+  int i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) f(i, lanes<T>);
+  if (i < n) f(i, n - i);
+}
 
 template <class T>
 [[gnu::always_inline]] inline Vec<T> broadcast(T x) {

@@ -99,14 +99,6 @@ template <class T>
   return load(part, n);
 }
 
-/// f(i, how many columns) for each vector of n columns; the number is a constant but for the last.
-template <class T, class F>
-[[gnu::always_inline]] inline void vectors(int n, F&& f) {
-  int i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) f(i, lanes<T>);
-  if (i < n) f(i, n - i);
-}
-
 /// Rows whose norms are computed together, since one alone waits for its sums.
 constexpr int kNorms = 4;
 
@@ -121,7 +113,7 @@ void normalise(T* x, int64_t ld, int n, T eps, T* rstd) {
   T mean[kNorms];
   for (int r = 0; r < kNorms; ++r) mean[r] = sum<T>(sums[r]) / n;
   for (int r = 0; r < kNorms; ++r) sums[r] = Vec<T>{};
-  vectors<T>(n, [&](int i, int width) {
+  each_vector<T>(n, [&](int i, int width) {
     for (int r = 0; r < kNorms; ++r) {
       T* row = x + r * ld + i;
       const Vec<T> v = first<T>(load(row) - mean[r], width);
@@ -140,7 +132,7 @@ template <class T>
 void normalise_backward(T* d, const T* x, int64_t ld, int n, const T* rstd) {
   constexpr int W = lanes<T>;
   Vec<T> sums[kNorms] = {}, products[kNorms] = {};
-  vectors<T>(n, [&](int i, int width) {
+  each_vector<T>(n, [&](int i, int width) {
     for (int r = 0; r < kNorms; ++r) {
       const Vec<T> v = first<T>(load(d + r * ld + i), width);
       sums[r] += v;
@@ -183,7 +175,7 @@ class Transition {
     slices_ = tiles_ < 1 ? 1 : tiles_ < kSlices ? tiles_ : kSlices;
     // A power of two between two rows of a tile would map a column to few sets of the cache.
     ld_ = round_up(C) + 16;
-    streams_ = !a.bfloat16 && a.pairs.count * C * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
+    streams_ = !a.bfloat16 && too_large_for_caches<T>(a.pairs.count * C);
     ld_hidden_ = round_up(H) + 16;
     v_ = arena_.take(packed_size<T>(C, H));
     v_bias_ = arena_.take(H);
@@ -308,14 +300,14 @@ class Transition {
   /// A row of x or dy, zero up to the next whole vector.
   void get(const void* from, int64_t position, T* to) const {
     const int64_t at = position * a_.channels;
-    vectors<T>(a_.channels,
-               [&](int c, int n) { store<T>(to + c, read<T>(from, a_.bfloat16, at + c, n)); });
+    each_vector<T>(a_.channels,
+                   [&](int c, int n) { store<T>(to + c, read<T>(from, a_.bfloat16, at + c, n)); });
   }
 
   /// Row i of the tile's update, with the residual, to y or dx.
   void put(const Tile& t, int i, const void* residual, void* to) const {
     const int64_t at = t.position[i] * a_.channels;
-    vectors<T>(a_.channels, [&](int c, int n) {
+    each_vector<T>(a_.channels, [&](int c, int n) {
       const Vec<T> v = load(t.dx + i * ld_ + c) + read<T>(residual, a_.bfloat16, at + c, n);
       if (streams_ && n == lanes<T>) return stream<T>(static_cast<T*>(to) + at + c, v);
       write<T>(to, a_.bfloat16, at + c, v, n);

@@ -63,7 +63,7 @@ struct Task {
     channels = s.group_channels() - slice * width;
     if (channels > width) channels = width;
     length = in.lengths[b];
-    streams = s.batch * s.length * s.channels * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
+    streams = too_large_for_caches<T>(s.batch * s.length * s.channels);
 
     T* next = in.scratch + worker * s.scratch();
     const auto take = [&](T*& p, int64_t count) {
@@ -158,16 +158,6 @@ struct Task {
     if (chunk < 0) return;
     const T* const first = states_kept + kept(chunk) + n * width + v * lanes<T>;
     for (int k = 0; k < kBlock; ++k) bring_near(first + k * width);
-  }
-
-  /// Stores a result of [B, L, D]'s size, of which n lanes exist.
-  template <class N>
-  [[gnu::always_inline]] void put(T* p, Vec<T> v, N n) const {
-    if (!std::is_same_v<N, int> && streams) {
-      stream<T>(p, v);
-    } else {
-      store<T>(p, v, n);
-    }
   }
 
   /// [states, width] <- [.., N] from row `first`; null stands for zeros.
@@ -358,11 +348,12 @@ void write_y(const ScanForward<T> args, const Task<T> task, int64_t chunk) {
     if (args.z) {
       task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
         const Vec<T> z = load(args.z + i, n);
-        task.put(args.y + i, y(t, i, n) * z * sigmoid<T>(z), n);
+        store<T>(args.y + i, y(t, i, n) * z * sigmoid<T>(z), n, task.streams);
       });
     } else {
-      task.each_step(chunk, v,
-                     [&](int64_t t, int64_t i, auto n) { task.put(args.y + i, y(t, i, n), n); });
+      task.each_step(chunk, v, [&](int64_t t, int64_t i, auto n) {
+        store<T>(args.y + i, y(t, i, n), n, task.streams);
+      });
     }
   }
 }
@@ -432,15 +423,15 @@ void finish_chunk(const ScanBackward<T> args, const Task<T> task, int64_t chunk)
                    ddrive = load(task.ddrive + at);
       Vec<T> ddelta = ddrive * u + load(task.ddt + at) * static_cast<T>(1 / kLog2E);
       if (args.delta_softplus) ddelta *= load(task.slope + at);
-      task.put(args.ddelta + i, ddelta, n);
-      task.put(args.du + i, ddrive * load(task.dt + at) + skip * dy, n);
+      store<T>(args.ddelta + i, ddelta, n, task.streams);
+      store<T>(args.du + i, ddrive * load(task.dt + at) + skip * dy, n, task.streams);
       dbias += ddelta;
       dskip += dy * u;
       if (args.z) {
         const Vec<T> z = load(args.z + i, n), gate = sigmoid<T>(z),
                      y = load(task.y + at) + skip * u;
         const Vec<T> above = args.dy ? load(args.dy + i, n) : Vec<T>{};
-        task.put(args.dz + i, above * y * gate * (T{1} + z * (T{1} - gate)), n);
+        store<T>(args.dz + i, above * y * gate * (T{1} + z * (T{1} - gate)), n, task.streams);
       }
     });
     const int n = task.lanes_of(v);

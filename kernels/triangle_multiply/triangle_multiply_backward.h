@@ -35,6 +35,7 @@ template <class T, class S>
 void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, const Place& next,
                           const T* gate_packed, Sums<T> sums, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
+  const int channels = static_cast<int>(s.channels);
   const TriangleParameters<T>& w = a.weights;
   const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
   const int64_t hidden = s.hidden, plane = s.plane();
@@ -49,7 +50,7 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
   if (a.residual.keep) {
     each_row(s, at, [&](int64_t t, int64_t, int64_t i, int64_t j) {
       const T *from = given.data + t * given.stride, *keep = keep_row(a.residual, at, i, j);
-      each_vector<T>(s, [&](int64_t c, int n) {
+      each_vector<T>(channels, [&](int c, int n) {
         store<T>(d_y + t * stride + c, load(from + c, n) * load(keep + c, n));
       });
     });
@@ -92,13 +93,13 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
     for (int64_t t = 0; t < width; t += lanes<T>) {
       const Vec<T> r = load(scale + t);
       const Vec<T> normal = (load(z + h * plane + t) - load(mean + t)) * r;
-      put<T>(d_z + h * plane + t,
-             (load(d_q + h * kRow + t) - load(mean_d + t) - normal * load(mean_dz + t)) * r,
-             streamed);
+      store<T>(d_z + h * plane + t,
+               (load(d_q + h * kRow + t) - load(mean_d + t) - normal * load(mean_dz + t)) * r,
+               lanes<T>, streamed);
     }
   }
 
-  each_vector<T>(s, [&](int64_t c, int n) {
+  each_vector<T>(channels, [&](int c, int n) {
     Vec<T> sum = load(sums.out_bias + c);
     for (int64_t t = 0; t < at.count; ++t) sum += load(given.data + t * given.stride + c, n);
     store<T>(sums.out_bias + c, sum);
@@ -114,8 +115,8 @@ void output_tile_backward(const TriangleBackward<T, S>& a, const Place& at, cons
        hidden, false,
        Ahead{a.x + first_row(s, next), s.channels, a.d_y + first_row(s, next), s.channels});
   each_row(s, at, [&](int64_t t, int64_t offset, int64_t, int64_t) {
-    each_vector<T>(s, [&](int64_t c, int n) {
-      put<T>(a.d_x + offset + c, load(d_y + t * stride + c), streamed, n);
+    each_vector<T>(channels, [&](int c, int n) {
+      store<T>(a.d_x + offset + c, load(d_y + t * stride + c), n, streamed);
     });
   });
 }
@@ -151,6 +152,7 @@ template <class T, class S>
 void project_tile_backward(const TriangleBackward<T, S>& a, const Place& at, const Place& next,
                            const T* const* in_packed, Sums<T> sums, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
+  const int channels = static_cast<int>(s.channels);
   const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
   const int64_t hidden = s.hidden, plane = s.plane();
   Input<T> in(s, arena);
@@ -196,14 +198,14 @@ void project_tile_backward(const TriangleBackward<T, S>& a, const Place& at, con
   each_row(s, at, [&](int64_t t, int64_t offset, int64_t, int64_t) {
     const T *g = d_x + t * stride, *normal = in.rows + t * stride;
     Vec<T> sum_d{}, sum_dx{};
-    each_vector<T>(s, [&](int64_t c, int n) {
+    each_vector<T>(channels, [&](int c, int n) {
       const Vec<T> v = load(g + c, n);
       sum_d += v;
       sum_dx += v * load(normal + c, n);
     });
     const Vec<T> mean_d = broadcast(sum<T>(sum_d) * share);
     const Vec<T> mean_dx = broadcast(sum<T>(sum_dx) * share), r = broadcast(in.scale[t]);
-    each_vector<T>(s, [&](int64_t c, int n) {
+    each_vector<T>(channels, [&](int c, int n) {
       Vec<T> v = (load(g + c) - mean_d - load(normal + c) * mean_dx) * r;
       if (a.residual.added) v += load(a.d_y + offset + c, n);
       store<T>(a.d_x + offset + c, v, n);

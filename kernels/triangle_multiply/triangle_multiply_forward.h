@@ -66,6 +66,7 @@ template <class T, class S>
 void output_tile(const TriangleForward<T, S>& a, const Place& at, const Place& next,
                  const T* out_packed, Arena<T> arena) {
   const TriangleSizes& s = a.sizes;
+  const int channels = static_cast<int>(s.channels);
   const TriangleParameters<T>& w = a.weights;
   const int64_t width = width_of(at, kColumns<T>), stride = triangle_pad(s.channels);
   Input<T> in(s, arena);
@@ -90,11 +91,11 @@ void output_tile(const TriangleForward<T, S>& a, const Place& at, const Place& n
   const bool streamed = streams<T>(s);
   each_row(s, at, [&](int64_t t, int64_t offset, int64_t i, int64_t j) {
     const T* const keep = keep_row(a.residual, at, i, j);
-    each_vector<T>(s, [&](int64_t c, int n) {
+    each_vector<T>(channels, [&](int c, int n) {
       Vec<T> v = load(in.rows + t * stride + c) + load(w.out_bias + c, n);
       if (keep) v *= load(keep + c, n);
       if (a.residual.added) v += load(a.x + offset + c, n);
-      put<T>(a.y + offset + c, v, streamed, n);
+      store<T>(a.y + offset + c, v, n, streamed);
     });
   });
 }

@@ -61,14 +61,6 @@ template <class F>
   }
 }
 
-/// Calls f(c, n) for each vector of a row: its first channel and how many it has.
-template <class T, class F>
-[[gnu::always_inline]] inline void each_vector(const TriangleSizes& s, F&& f) {
-  int64_t c = 0;
-  for (; c + lanes<T> <= s.channels; c += lanes<T>) f(c, lanes<T>);
-  if (c < s.channels) f(c, static_cast<int>(s.channels - c));
-}
-
 /// The factors of the residual's dropout at (i, j); null: none.
 template <class T>
 [[gnu::always_inline]] inline const T* keep_row(const TriangleResidual<T>& r, const Place& at,
@@ -168,17 +160,7 @@ struct Ahead {
 /// Whether [B, H, plane] of type S is too large for the caches.
 template <class S>
 bool streams(const TriangleSizes& s) {
-  return s.batch * s.hidden * s.plane() * static_cast<int64_t>(sizeof(S)) >= kStreamBytes;
-}
-
-/// Stores n lanes; whole vectors by stream() if `streamed`, but for bfloat16, of which one is half
-/// a line.
-template <class T, class S>
-[[gnu::always_inline]] inline void put(S* p, Vec<T> v, bool streamed, int n = lanes<T>) {
-  if constexpr (std::is_same_v<S, T>) {
-    if (streamed && n == lanes<T>) return stream<T>(p, v);
-  }
-  store<T>(p, v, n);
+  return too_large_for_caches<S>(s.batch * s.hidden * s.plane());
 }
 
 /// From one plane of [B, H, plane] to the one that the same worker will probably get next.
