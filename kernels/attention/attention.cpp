@@ -248,10 +248,6 @@ at::Tensor triangle_attention_op(const at::Tensor& q, const at::Tensor& k, const
                                  prepared(kOp, lengths, q, q.size(1)), keep, 1.0, columns));
 }
 
-std::optional<at::Tensor> optional(const at::Tensor& x) {
-  return x.defined() ? std::optional(x) : std::nullopt;
-}
-
 }  // namespace
 
 at::Tensor pair_bias_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

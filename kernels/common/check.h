@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string_view>
 
 #include "ribo/error.h"
@@ -20,6 +21,11 @@ void expect_shape(std::string_view op, std::string_view name, const at::Tensor& 
 /// x is on u's device.
 void expect_device(std::string_view op, std::string_view name, const at::Tensor& x,
                    const at::Tensor& u);
+
+/// x as an operator of the dispatcher takes what may be missing.
+inline std::optional<at::Tensor> optional(const at::Tensor& x) {
+  return x.defined() ? std::optional(x) : std::nullopt;
+}
 
 /// Called first in a backward pass that autograd cannot go through again. Throws Error.
 void refuse_second_derivative(std::string_view op);

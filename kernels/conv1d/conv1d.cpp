@@ -243,8 +243,6 @@ at::Tensor depthwise_conv1d_implementation(const at::Tensor& x, at::TensorList w
                        causal ? View::before : View::around, /*silu=*/false);
 }
 
-Optional optional(const at::Tensor& x) { return x.defined() ? Optional(x) : std::nullopt; }
-
 }  // namespace
 
 at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

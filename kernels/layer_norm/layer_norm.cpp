@@ -68,9 +68,6 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("ribo::layer_norm", "")
                              .typed<decltype(layer_norm_op)>();
-  const auto optional = [](const at::Tensor& w) {
-    return w.defined() ? std::optional(w) : std::nullopt;
-  };
   return op.call(x, optional(weight), optional(bias), eps);
 }
 

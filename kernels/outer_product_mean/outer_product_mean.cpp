@@ -195,10 +195,6 @@ struct OuterProductMean : torch::autograd::Function<OuterProductMean> {
   }
 };
 
-std::optional<at::Tensor> optional(const at::Tensor& x) {
-  return x.defined() ? std::optional(x) : std::nullopt;
-}
-
 at::Tensor outer_product_mean_op(const at::Tensor& a, const at::Tensor& b, const at::Tensor& weight,
                                  const std::optional<at::Tensor>& bias,
                                  const std::optional<at::Tensor>& residual,

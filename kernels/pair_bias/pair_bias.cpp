@@ -169,8 +169,7 @@ at::Tensor pair_bias(const at::Tensor& pair, const at::Tensor& norm_weight,
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("ribo::pair_bias", "")
                              .typed<decltype(pair_bias_op)>();
-  return op.call(pair, norm_weight, norm_bias.defined() ? std::optional(norm_bias) : std::nullopt,
-                 weight);
+  return op.call(pair, norm_weight, optional(norm_bias), weight);
 }
 
 void register_pair_bias(torch::Library& m) {

@@ -207,8 +207,7 @@ at::Tensor pair_transition(const at::Tensor& x, const at::Tensor& norm_weight,
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("ribo::pair_transition", "")
                              .typed<decltype(pair_transition_op)>();
-  return op.call(x, norm_weight, norm_bias, w1, b1, w2, b2,
-                 lengths.defined() ? std::optional(lengths) : std::nullopt, eps);
+  return op.call(x, norm_weight, norm_bias, w1, b1, w2, b2, optional(lengths), eps);
 }
 
 void register_pair_transition(torch::Library& m) {

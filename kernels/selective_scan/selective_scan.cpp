@@ -285,10 +285,9 @@ SelectiveScanResult selective_scan(const SelectiveScanArgs& a) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("ribo::selective_scan", "")
                              .typed<decltype(implementation)>();
-  const auto given = [](const at::Tensor& x) { return x.defined() ? Optional(x) : std::nullopt; };
   auto [y, last_state] =
-      op.call(a.u, a.delta, a.A, a.B, a.C, given(a.D), given(a.z), given(a.delta_bias),
-              given(a.initial_state), given(a.lengths), a.delta_softplus, a.reverse);
+      op.call(a.u, a.delta, a.A, a.B, a.C, optional(a.D), optional(a.z), optional(a.delta_bias),
+              optional(a.initial_state), optional(a.lengths), a.delta_softplus, a.reverse);
   return {y, last_state};
 }
 

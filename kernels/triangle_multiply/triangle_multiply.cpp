@@ -308,9 +308,6 @@ at::Tensor call(const at::Tensor& x, const TriangleWeights& w, const at::Tensor&
       w.left_gate_weight,  w.left_gate_bias,  w.right_weight,    w.right_bias,
       w.right_gate_weight, w.right_gate_bias, w.out_gate_weight, w.out_gate_bias,
       w.out_norm_weight,   w.out_norm_bias,   w.out_weight,      w.out_bias};
-  const auto optional = [](const at::Tensor& t) {
-    return t.defined() ? std::optional(t) : std::nullopt;
-  };
   return op.call(x, weights, optional(lengths), outgoing, residual, optional(keep));
 }
 
